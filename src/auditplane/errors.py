@@ -1,0 +1,94 @@
+"""Every exception that Auditplane raises on purpose.
+
+One tree: `http` maps it to status codes by ancestry, `cli` to exit codes. Each message is one clear
+sentence for the person who reads it: what is wrong, and what would be right.
+"""
+
+from collections.abc import Sequence
+
+
+class AuditplaneError(Exception):
+    """Ancestor of all the others; `messages` holds one sentence for each thing that is wrong."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages: Sequence[str] = messages
+
+    def __str__(self) -> str:
+        return "; ".join(self.messages)
+
+
+class InvalidInput(AuditplaneError):
+    """What was sent can't be taken as it is."""
+
+
+class InvalidEvents(InvalidInput):
+    """At least one event of a request is wrong; none was stored."""
+
+
+class InvalidQuery(InvalidInput):
+    """A parameter of a read is wrong, unknown, or contradicts another."""
+
+
+class InvalidConfig(InvalidInput):
+    """A setting is wrong or unknown."""
+
+
+class NotAuthenticated(AuditplaneError):
+    """No API key, or one that is unknown, expired or revoked."""
+
+
+class Forbidden(AuditplaneError):
+    """A valid key without the right to do this."""
+
+
+class NotFound(AuditplaneError):
+    """There is nothing of that name in this account."""
+
+
+class MethodNotAllowed(AuditplaneError):
+    """The path exists, but not with this method."""
+
+
+class NotAcceptable(AuditplaneError):
+    """None of the representations that the caller accepts can be served."""
+
+
+class Conflict(AuditplaneError):
+    """The id was recorded before, with other content."""
+
+
+class TooLarge(AuditplaneError):
+    """More events or bytes than one request may have."""
+
+
+class UnsupportedMedia(AuditplaneError):
+    """A content type or content encoding that is not read here."""
+
+
+class RequestTimeout(AuditplaneError):
+    """The body of the request did not arrive in time."""
+
+
+class Unavailable(AuditplaneError):
+    """The server can't take this now; the same request may work in a moment."""
+
+
+class StorageFull(AuditplaneError):
+    """The disk has no room for more events; what is stored is safe and can be read."""
+
+
+class StoreError(AuditplaneError):
+    """The store can't do what was asked of it."""
+
+
+class Damaged(StoreError):
+    """Stored bytes are not what was written."""
+
+
+class FolderInUse(StoreError):
+    """Another server holds the data folder."""
+
+
+class NewerFormat(StoreError):
+    """The data folder was written by a newer version."""

@@ -1,0 +1,323 @@
+"""The use cases of an account's log: record, read, count, get.
+
+Recording is synchronous here: `Recorder` runs it on a few threads, one an account at a time, and lets the
+requests that wait share a commit. An answer is given only after the commit is on disk.
+"""
+
+import binascii
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from auditplane import limits, merkle, render, ulid
+from auditplane.errors import AuditplaneError, Conflict, InvalidEvents, NotFound, Unavailable
+from auditplane.event import Batch, Event, decode_doc, encode_docs
+from auditplane.query import Cursor, Query
+from auditplane.render import Form
+from auditplane.store import Record, Stored
+from auditplane.store.sqlite import reader
+from auditplane.store.sqlite.account import AccountStore, Transaction
+from auditplane.store.sqlite.block import compress, decompress
+from auditplane.store.sqlite.folder import DataFolder
+from auditplane.times import format_us, parse_rfc3339
+
+Clock = Callable[[], int]
+"""Gives the time in microseconds since 1970."""
+
+_SALT_BYTES: Final = 16
+
+
+# Recording.
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Events that wait to be recorded; `by` is the id of the API key, `token` is handed back with the result."""
+
+    batch: Batch
+    by: str
+    token: Any = None
+
+
+Result = Sequence[str] | Exception
+"""The ids of a recorded request in the order of its events, or why nothing of it was recorded."""
+
+
+def record(store: AccountStore, requests: Sequence[Request], clock: Clock) -> list[Result]:
+    """Records requests in one commit, each wholly or not at all; when it returns, they are on disk."""
+    results: list[Result] = []
+    try:
+        with store.transaction() as transaction:
+            now = max(clock(), transaction.state.at_us)
+            for request in requests:
+                try:
+                    results.append(_record_one(transaction, request, now))
+                except Exception as error:  # noqa: BLE001 - the others must not fail with it
+                    results.append(error)
+            transaction.state.at_us = now
+    except Exception as error:  # noqa: BLE001 - nothing was recorded, and each request hears why
+        return [result if isinstance(result, Exception) else error for result in results] or [error] * len(requests)
+    return results
+
+
+def _record_one(transaction: Transaction, request: Request, now: int) -> list[str]:
+    """Gives the events of a request what the server gives, and adds those that are new."""
+    events, times = request.batch.events, _times(request.batch, now)
+    known = _known(transaction, request.batch, times)
+    fresh = [position for position in range(len(events)) if position not in known] if known else range(len(events))
+    state = transaction.state
+    newest = max(state.newest_us, max((times[position] or 0 for position in fresh), default=0))
+    assigned = max(now, newest + 1)
+    randomness = ulid.random_chars(os.urandom(ulid.RANDOM_CHARS * len(events)))
+    keys = []
+    given_ids = []
+    for position in fresh:
+        event = events[position]
+        us = times[position]
+        if us is None:
+            us, assigned = assigned, assigned + 1
+            newest = us
+        key = transaction.place(us)
+        event.timestamp = format_us(us)
+        given_ids.append(event.id is not None)
+        if event.id is None:
+            at = position * ulid.RANDOM_CHARS
+            event.id = ulid.make(key, randomness[at : at + ulid.RANDOM_CHARS])
+        keys.append(key)
+    if keys:
+        added = [events[position] for position in fresh]
+        docs = encode_docs(added)
+        stamps = _stamps(now, request.by, len(docs))
+        entries = map(merkle.entry, docs, stamps)
+        transaction.add(list(map(Record, keys, added, docs, stamps, entries, given_ids)))
+        state.newest_us = newest
+    return [event.id or "" for event in events]
+
+
+def _times(batch: Batch, now: int) -> Sequence[int | None]:
+    """The given timestamps; one of the near future counts as not given, a farther one is refused."""
+    latest = now + limits.FUTURE_US_MAX
+    if all(us is None or us <= now for us in batch.times):
+        return batch.times
+    wrong = [
+        f"events[{position}].timestamp: {batch.events[position].timestamp} lies in the future; "
+        f"the server's time is {format_us(now)}."
+        for position, us in enumerate(batch.times)
+        if us is not None and us > latest
+    ]
+    if wrong:
+        raise InvalidEvents(*wrong[: limits.PROBLEMS_LISTED_MAX])
+    return [None if us is None or us > now else us for us in batch.times]
+
+
+def _known(transaction: Transaction, batch: Batch, times: Sequence[int | None]) -> dict[int, str]:
+    """The positions of events that were recorded before, or stand earlier in the batch, with their ids.
+
+    Raises Conflict when one has other content.
+    """
+    known: dict[int, str] = {}
+    first: dict[str, int] = {}
+    for position, event in enumerate(batch.events):
+        if event.id is None:
+            continue
+        earlier = first.setdefault(event.id, position)
+        stored = transaction.find(event.id)
+        if stored is not None:
+            same = _same(batch, position, decode_doc(stored.doc), _at_us(stored))
+        elif earlier != position:
+            same = _same_event(batch, position, batch.events[earlier]) and batch.times[position] == batch.times[earlier]
+        else:
+            continue
+        if not same:
+            raise Conflict(
+                f"events[{position}].id: {event.id} was recorded before with other content; nothing was stored. "
+                "Give a new event a new id, or leave the id out."
+            )
+        known[position] = event.id
+    return known
+
+
+def _at_us(stored: Stored) -> int:
+    return parse_rfc3339(json.loads(stored.stamp)["at"])
+
+
+def _same(batch: Batch, position: int, stored: Event, at_us: int) -> bool:
+    """Whether every member that the caller gave is that of the stored event."""
+    given = batch.times[position]
+    us = parse_rfc3339(stored.timestamp or "")
+    # A timestamp of the near future had become the server's time, which is the commit's or later.
+    same_time = given is None or given == us or at_us <= us < given <= at_us + limits.FUTURE_US_MAX
+    return same_time and _same_event(batch, position, stored)
+
+
+def _same_event(batch: Batch, position: int, other: Event) -> bool:
+    event = batch.events[position]
+    return (
+        event.resourceName == other.resourceName
+        and event.resourceKind == other.resourceKind
+        and event.action == other.action
+        and event.user == other.user
+        and (position in batch.composed or event.description == other.description)
+        and (event.configuration is None or event.configuration == other.configuration)
+        and (not bytes(event.details) or bytes(event.details) == bytes(other.details))
+    )
+
+
+def _stamps(now: int, by: str, count: int) -> list[bytes]:
+    """Stamps, one JSON line each, with a fresh salt in each."""
+    before = f'{{"at":"{format_us(now)}","by":"{by}","salt":"'.encode()
+    salts = os.urandom(_SALT_BYTES * count)
+    return [
+        b'%b%b"}' % (before, binascii.b2a_base64(salts[at : at + _SALT_BYTES], newline=False))
+        for at in range(0, _SALT_BYTES * count, _SALT_BYTES)
+    ]
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What waits for one account."""
+
+    requests: deque[Request] = field(default_factory=deque)
+    scheduled: bool = False
+
+
+class Recorder:
+    """Records for all accounts on a few threads; accounts take turns, one commit each.
+
+    `deliver` is called on such a thread, once a commit, with each request and its result.
+    """
+
+    def __init__(
+        self, folder: DataFolder, clock: Clock, deliver: Callable[[Sequence[tuple[Request, Result]]], None]
+    ) -> None:
+        self._folder, self._clock, self._deliver = folder, clock, deliver
+        self._mutex = threading.Lock()
+        self._queues: dict[str, _Queue] = {}
+        self._events_waiting = 0
+        self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
+
+    @property
+    def events_waiting(self) -> int:
+        """How many events have been submitted and not yet answered."""
+        return self._events_waiting
+
+    def submit(self, account: str, request: Request) -> None:
+        """Queues a request; raises Unavailable when too much is waiting."""
+        count = len(request.batch.events)
+        with self._mutex:
+            if self._events_waiting and self._events_waiting + count > limits.APPEND_EVENTS_WAITING_MAX:
+                raise Unavailable("More events wait to be recorded than the server can take; try again in a moment.")
+            self._events_waiting += count
+            queue = self._queues.setdefault(account, _Queue())
+            queue.requests.append(request)
+            if queue.scheduled:
+                return
+            queue.scheduled = True
+        self._threads.submit(self._drain, account)
+
+    def _drain(self, account: str) -> None:
+        """Commits once what waits for an account, and takes its turn again when more came meanwhile."""
+        requests = self._take(account)
+        try:
+            with self._folder.account(account) as store:
+                results = record(store, requests, self._clock)
+        except Exception as error:  # noqa: BLE001 - each request hears why
+            results = [error] * len(requests)
+        with self._mutex:
+            self._events_waiting -= sum(len(request.batch.events) for request in requests)
+            queue = self._queues[account]
+            again = bool(queue.requests)
+            if not again:
+                del self._queues[account]
+        self._deliver(list(zip(requests, results, strict=True)))
+        if again:
+            self._threads.submit(self._drain, account)
+
+    def _take(self, account: str) -> list[Request]:
+        taken: list[Request] = []
+        events = 0
+        with self._mutex:
+            waiting = self._queues[account].requests
+            while waiting and (not taken or events + len(waiting[0].batch.events) <= limits.COMMIT_EVENTS_MAX):
+                taken.append(waiting.popleft())
+                events += len(taken[-1].batch.events)
+        return taken
+
+    def close(self) -> None:
+        """Waits until all that was submitted is answered."""
+        while self._queues:
+            self._threads.submit(int).result()
+        self._threads.shutdown()
+
+
+# Reading.
+
+
+class Answer:
+    """The answer to a query as a stream of bytes in a form, made step by step while it is iterated.
+
+    `size` is the size of the log that it shows. With `packed` the bytes are zstd frames, stored ones passed
+    through as they are.
+    """
+
+    def __init__(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
+        self._reader = reader.Reader(store, query, csv=form.is_csv, raw=form is Form.CSV_RAW)
+        self._form, self._packed = form, packed
+        self.size = self._reader.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        form, first = self._form, True
+        waiting = [render.head(form)]
+        for pieces in self._reader.pieces():
+            out = []
+            for piece in pieces:
+                if piece.packed is None:
+                    waiting.append(render.body(piece.docs, form, first=first))
+                elif form.is_csv or form is Form.NDJSON:
+                    if self._packed:
+                        out += self._flushed(waiting)
+                        out.append(piece.packed)
+                    else:
+                        waiting.append(decompress(piece.packed))
+                else:
+                    waiting.append(render.joined(decompress(piece.packed), first=first))
+                first = False
+            out += self._flushed(waiting)
+            yield b"".join(out)
+        waiting.append(render.tail(form))
+        yield b"".join(self._flushed(waiting))
+
+    def _flushed(self, waiting: list[bytes]) -> list[bytes]:
+        text = b"".join(waiting)
+        waiting.clear()
+        if not text:
+            return []
+        return [compress(text) if self._packed else text]
+
+
+def page(store: AccountStore, query: Query, limit: int) -> tuple[list[bytes], Cursor | None, int]:
+    """Up to `limit` docs, where the next page goes on if there is one, and the size of the log shown.
+
+    A page ends early when it would be larger than PAGE_BYTES_MAX.
+    """
+    read = reader.Reader(store, query)
+    docs, position = read.page(limit, limits.PAGE_BYTES_MAX)
+    return docs, None if position is None else Cursor(position, read.size), read.size
+
+
+def get(store: AccountStore, event_id: str) -> bytes:
+    """The doc of an event; raises NotFound."""
+    stored = store.get(event_id.upper()) if ulid.is_ulid(event_id.upper()) else None
+    if stored is None:
+        raise NotFound("There is no event of this id.")
+    return stored.doc
+
+
+def count(store: AccountStore, query: Query) -> int:
+    """How many events match a query."""
+    return reader.count(store, query)

@@ -1,0 +1,59 @@
+"""Where the events of accounts are kept.
+
+There is one engine, `store.sqlite`. What it owes its callers:
+
+- A `Transaction` holds the account alone, across threads and processes. What it added is on disk when it
+  ends without an error, and nothing of it is stored otherwise. Reads never wait for it.
+- An index is a position in commit order, from 0, without gaps. A key orders events by time.
+- `Reader` steps yield what matched among the events with an index below the size of the log at its start,
+  each once and in order, however much is recorded, sealed or compacted meanwhile. Between two steps it
+  holds neither a lock nor a snapshot.
+- A doc and its stamp come back as the bytes that were given.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from auditplane.event import Event
+
+
+@dataclass(slots=True)
+class State:
+    """Where an account's log stands.
+
+    `size` is the next index; `newest_us` the greatest timestamp, `at_us` the greatest commit time so far.
+    """
+
+    size: int
+    newest_us: int
+    at_us: int
+
+
+class Record(NamedTuple):
+    """A complete event on its way into the store; `given_id` when its id was not made from its key."""
+
+    key: int
+    event: Event
+    doc: bytes
+    stamp: bytes
+    entry: bytes
+    given_id: bool
+
+
+class Stored(NamedTuple):
+    """A stored event."""
+
+    key: int
+    index: int
+    doc: bytes
+    stamp: bytes
+
+
+class Piece(NamedTuple):
+    """Some events of an answer, in its order: docs, or the zstd frames of their rendered text.
+
+    Packed text is NDJSON, or CSV when that was asked for.
+    """
+
+    docs: list[bytes]
+    packed: bytes | None = None

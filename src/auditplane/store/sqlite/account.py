@@ -1,0 +1,283 @@
+"""One account's log in one SQLite database: connections, and the transaction that records."""
+
+import fcntl
+import os
+import threading
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from auditplane import ulid
+from auditplane.errors import Damaged
+from auditplane.store import Record, State, Stored
+from auditplane.store.sqlite import block
+from auditplane.store.sqlite.block import Header
+from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, one, translated
+from auditplane.store.sqlite.terms import Terms
+
+QUERIES: Final = load_queries("auditplane.store.sqlite")
+MIGRATIONS: Final = load_migrations("auditplane.store.sqlite")
+BLOCK_KEYS_CACHED_MAX: Final = 4_096
+KEY_MAX: Final = (1 << 63) - 1
+
+
+class AccountStore:
+    """The store of one account; safe to use from several threads, and beside other processes.
+
+    Raises StorageFull when the disk is full, Damaged when stored bytes are not what was written, and
+    StoreError for all else that the disk or SQLite refuse.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mutex = threading.Lock()
+        self._cache_mutex = threading.Lock()
+        self._idle: list[apsw.Connection] = []
+        self._keeper: apsw.Connection | None = None
+        self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._writer = connect(path, durable=True)
+        path.chmod(0o600)
+        with self._alone():
+            migrate(self._writer, MIGRATIONS, str(path))
+        self.terms = Terms(one(self._writer, QUERIES["secret"]))
+        self._block_keys: dict[int, array[int]] = {}
+
+    def close(self) -> None:
+        """Closes all connections; no call may be under way."""
+        for connection in (self._writer, self._keeper, *self._idle):
+            if connection is not None:
+                connection.close()
+        self._idle.clear()
+        os.close(self._lock_file)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Holds the account against other writers, in this process and others."""
+        with self._mutex:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    @contextmanager
+    def transaction(self) -> Iterator["Transaction"]:
+        """All that is added in it is on disk afterwards, or none of it, when it raises."""
+        with translated(self.path.parent), self._alone(), _begun(self._writer, "BEGIN IMMEDIATE"):
+            transaction = Transaction(self, self._writer)
+            yield transaction
+            transaction.write()
+
+    @contextmanager
+    def maintenance(self) -> Iterator[apsw.Connection]:
+        """A write transaction for work that need not survive a crash: only its order is kept."""
+        with translated(self.path.parent), self._alone():
+            if self._keeper is None:
+                self._keeper = connect(self.path, durable=False)
+            with _begun(self._keeper, "BEGIN IMMEDIATE"):
+                yield self._keeper
+
+    @contextmanager
+    def snapshot(self) -> Iterator[apsw.Connection]:
+        """A consistent view, to be held for a short time only."""
+        with translated(self.path.parent):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self.path, durable=False)
+            try:
+                with _begun(connection, "BEGIN"):
+                    yield connection
+            finally:
+                self._idle.append(connection)
+
+    @property
+    def wal_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self, *, whole: bool) -> None:
+        """Copies the write-ahead log into the database; with `whole` it is emptied, and writers wait."""
+        with translated(self.path.parent):
+            if self._keeper is None:
+                self._keeper = connect(self.path, durable=False)
+            if not whole:
+                self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                return
+            with self._alone():
+                try:
+                    self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                except apsw.BusyError:
+                    pass  # a reader is in a long step; the next round does it
+
+    def get(self, event_id: str) -> Stored | None:
+        """The event of an id, or None."""
+        with self.snapshot() as connection:
+            return self.find(connection, event_id)
+
+    def size(self) -> int:
+        """The next index."""
+        with self.snapshot() as connection:
+            return int(one(connection, QUERIES["size"]))
+
+    def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
+        """The event of an id in a view."""
+        row = connection.execute(QUERIES["given_key"], (event_id.encode(),)).fetchone()
+        key = row[0] if row else ulid.key_of(event_id)
+        if key is None:
+            return None
+        stored = self.at(connection, key)
+        if stored is None or not stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
+            return None
+        return stored
+
+    def at(self, connection: apsw.Connection, key: int) -> Stored | None:
+        """The event at a key in a view."""
+        row = connection.execute(QUERIES["tail_at"], (key,)).fetchone()
+        if row:
+            return Stored(key, *row)
+        for header in self.straddling(connection, key):
+            keys = self.block_keys(connection, header.id)
+            line = block.line_of(keys, key)
+            if line is not None:
+                number, at = divmod(line, block.FRAME_EVENTS)
+                doc = block.frame(header, self.data(connection, "block_docs", header.id), number)[at]
+                stamp = block.lines(self.data(connection, "block_stamps", header.id))[line]
+                indexes = block.unpack_numbers(self.data(connection, "block_indexes", header.id))
+                return Stored(key, indexes[len(keys) - 1 - line], doc, stamp)
+        return None
+
+    def straddling(self, connection: apsw.Connection, first: int, last: int | None = None) -> Iterator[Header]:
+        """Of each run, the last block that holds a key from `first` to `last` between its bounds."""
+        for (run,) in connection.execute(QUERIES["runs"]).fetchall():
+            row = connection.execute(QUERIES["block_below"], (run, first if last is None else last)).fetchone()
+            if row and row[3] >= first:
+                yield Header(*row)
+
+    def data(self, connection: apsw.Connection, query: str, block_id: int) -> bytes:
+        """A column of a block."""
+        row = connection.execute(QUERIES[query], (block_id,)).fetchone()
+        if row is None:
+            raise Damaged(f"{self.path} lacks a part of block {block_id}. Restore it from a backup.")
+        return row[0]  # type: ignore[no-any-return]
+
+    def block_keys(self, connection: apsw.Connection, block_id: int) -> "array[int]":
+        """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again."""
+        keys = self._block_keys.get(block_id)
+        if keys is None:
+            keys = block.unpack_numbers(self.data(connection, "block_keys", block_id))
+            with self._cache_mutex:
+                if len(self._block_keys) >= BLOCK_KEYS_CACHED_MAX:
+                    del self._block_keys[next(iter(self._block_keys))]
+                self._block_keys[block_id] = keys
+        return keys
+
+
+@contextmanager
+def _begun(connection: apsw.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin).fetchall()
+    try:
+        yield
+        connection.execute("COMMIT").fetchall()
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK").fetchall()
+        raise
+
+
+class Transaction:
+    """Adds events to the log; what was added can be found before it is written."""
+
+    def __init__(self, store: AccountStore, connection: apsw.Connection) -> None:
+        self._store = store
+        self._connection = connection
+        size, newest_us, at_us, low, high, overflow_us = self._row("state")
+        self.state = State(size, newest_us, at_us)
+        self._first = size
+        self._low, self._high, self._overflow_us = low, high, overflow_us
+        self._records: list[Record] = []
+        self._given: dict[str, Stored] = {}
+        self._tops: dict[int, int] = {}
+
+    def _row(self, query: str, bindings: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(QUERIES[query], bindings).fetchone()
+
+    def find(self, event_id: str) -> Stored | None:
+        """The event of an id, stored or added here."""
+        return self._given.get(event_id) or self._store.find(self._connection, event_id)
+
+    def place(self, us: int) -> int:
+        """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""
+        key = us << ulid.COUNTER_BITS
+        if key > self._high:
+            self._high = key
+            self._low = min(self._low, key)
+        else:
+            key = self._free(us)
+            self._low, self._high = min(self._low, key), max(self._high, key)
+            self._overflow_us = max(self._overflow_us, (key >> ulid.COUNTER_BITS) - us)
+        self._tops[key >> ulid.COUNTER_BITS] = key
+        return key
+
+    def _free(self, us: int) -> int:
+        while True:
+            start = us << ulid.COUNTER_BITS
+            top = self._tops.get(us)
+            if top is None:
+                top = self._stored_top(start, start + ulid.COUNTERS)
+            if top is None:
+                return start
+            if top < start + ulid.COUNTERS - 1:
+                return top + 1
+            us += 1
+
+    def _stored_top(self, start: int, end: int) -> int | None:
+        """The greatest stored key of a microsecond."""
+        if end <= self._low or start > self._high:
+            return None
+        row = self._row("tail_top", (start, end))
+        tops = [row[0]] if row else []
+        for header in self._store.straddling(self._connection, start, end - 1):
+            top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
+            if top is not None and top >= start:
+                tops.append(top)
+        return max(tops, default=None)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Adds complete events at the next indexes."""
+        for index, record in enumerate(records, self.state.size):
+            if record.given_id:
+                assert record.event.id is not None
+                self._given[record.event.id] = Stored(record.key, index, record.doc, record.stamp)
+        self._records.extend(records)
+        self.state.size += len(records)
+
+    def write(self) -> None:
+        """Writes what was added."""
+        records, connection = self._records, self._connection
+        if not records:
+            return
+        of_event = self._store.terms.of_event
+        connection.executemany(
+            QUERIES["add_tail"],
+            [(record.key, index, record.doc, record.stamp) for index, record in enumerate(records, self._first)],
+        )
+        connection.executemany(QUERIES["add_term"], [(record.key, of_event(record.event)) for record in records])
+        keys = block.pack_numbers([record.key for record in records])
+        hashes = b"".join([record.entry for record in records])
+        connection.execute(QUERIES["add_entries"], (self._first, len(records), keys, hashes)).fetchall()
+        if self._given:
+            rows = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
+            connection.executemany(QUERIES["add_given"], rows)
+        state = self.state
+        connection.execute(
+            QUERIES["set_state"],
+            (state.size, state.newest_us, state.at_us, self._low, self._high, self._overflow_us),
+        ).fetchall()

@@ -1,0 +1,156 @@
+"""Blocks: neighbouring events rendered once, compressed, and read back in part. No SQL.
+
+Lines stand newest first. A corrupt block raises `Damaged`, never gives wrong bytes: zstd frames carry a
+checksum.
+"""
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import sub
+from typing import Final, NamedTuple
+
+from auditplane.errors import Damaged
+from auditplane.event import decode_docs
+from auditplane.query import searched_text
+from auditplane.render import csv_lines
+from auditplane.store import Stored
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+BLOCK_EVENTS: Final = 512
+FRAME_EVENTS: Final = 32
+LEVEL: Final = 3
+
+_OPTIONS: Final = {
+    zstd.CompressionParameter.compression_level: LEVEL,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+
+
+class Header(NamedTuple):
+    """A row of the table `block`."""
+
+    id: int
+    run: int
+    low: int
+    high: int
+    count: int
+    last_index: int
+    guarded: int
+    docs_bytes: int
+    ends: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A block ready to be stored; `text` is what its words are taken from."""
+
+    low: int
+    high: int
+    count: int
+    last_index: int
+    guarded: bool
+    docs_bytes: int
+    ends: bytes
+    keys: bytes
+    indexes: bytes
+    docs: bytes
+    csv: bytes
+    stamps: bytes
+    text: str
+
+
+def seal(rows: Sequence[Stored]) -> Sealed:
+    """The block of up to BLOCK_EVENTS events in ascending order of their keys."""
+    newest_first = rows[::-1]
+    docs = [row.doc for row in newest_first]
+    frames = [
+        compress(b"\n".join(docs[i : i + FRAME_EVENTS]) + b"\n") for i in range(0, len(docs), FRAME_EVENTS)
+    ]
+    csv, guarded = csv_lines(docs, guard=True)
+    return Sealed(
+        low=rows[0].key,
+        high=rows[-1].key,
+        count=len(rows),
+        last_index=max(row.index for row in rows),
+        guarded=guarded,
+        docs_bytes=sum(map(len, docs)) + len(docs),
+        ends=array("I", accumulate(map(len, frames))).tobytes(),
+        keys=pack_numbers([row.key for row in rows]),
+        indexes=pack_numbers([row.index for row in rows]),
+        docs=b"".join(frames),
+        csv=compress(csv),
+        stamps=compress(b"\n".join(row.stamp for row in newest_first) + b"\n"),
+        text=text_of(docs),
+    )
+
+
+def text_of(docs: Sequence[bytes]) -> str:
+    """The text that the words of some docs are taken from."""
+    return "\n".join(map(searched_text, decode_docs(docs)))
+
+
+def cut(rows: Sequence[Stored]) -> list[Sealed]:
+    """Events in ascending order of their keys as blocks of even size."""
+    blocks = -(-len(rows) // BLOCK_EVENTS)
+    bounds = [len(rows) * i // blocks for i in range(blocks + 1)]
+    return [seal(rows[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def compress(data: bytes) -> bytes:
+    """One zstd frame, with checksum."""
+    return zstd.compress(data, options=_OPTIONS)
+
+
+def decompress(data: bytes) -> bytes:
+    """The text of one or several zstd frames; raises Damaged."""
+    try:
+        return zstd.decompress(data)
+    except zstd.ZstdError as error:
+        raise Damaged(f"A stored block can't be decompressed: {error}.") from error
+
+
+def frame(header: Header, docs: bytes, number: int) -> list[bytes]:
+    """The docs of one frame of a block's data."""
+    ends = array("I", header.ends)
+    start = ends[number - 1] if number else 0
+    return lines(docs[start : ends[number]])
+
+
+def lines(packed: bytes) -> list[bytes]:
+    """The lines of packed text."""
+    return decompress(packed)[:-1].split(b"\n")
+
+
+def line_of(keys: "array[int]", key: int) -> int | None:
+    """The line at which the event of `key` stands; None when it is not in the block."""
+    at = bisect_left(keys, key)
+    if at == len(keys) or keys[at] != key:
+        return None
+    return len(keys) - 1 - at
+
+
+def greatest_below(keys: "array[int]", bound: int) -> int | None:
+    """The greatest of ascending keys that is less than `bound`."""
+    at = bisect_right(keys, bound - 1)
+    return keys[at - 1] if at else None
+
+
+def pack_numbers(numbers: Sequence[int]) -> bytes:
+    """Numbers (i64) as zstd of their differences."""
+    deltas = array("q", map(sub, numbers, (0, *numbers[:-1])))
+    return compress(deltas.tobytes())
+
+
+def unpack_numbers(packed: bytes) -> "array[int]":
+    """What `pack_numbers` packed."""
+    deltas = array("q")
+    deltas.frombytes(decompress(packed))
+    return array("q", accumulate(deltas))

@@ -1,0 +1,110 @@
+"""The data folder: one server holds it, and each account has a database in it.
+
+    DIR/lock               held by the one `serve`
+    DIR/control.db         keys, accounts, settings (see `access`)
+    DIR/accounts/NAME.db   the log of an account
+    DIR/admin.key          the key made at first start
+
+Folders have mode 0700, files 0600.
+"""
+
+import fcntl
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from auditplane import limits
+from auditplane.errors import FolderInUse, NotFound, StoreError
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.database import sync_folder
+
+ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class DataFolder:
+    """The stores of the accounts in a folder, a bounded number of them open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._accounts = path / "accounts"
+        try:
+            self._accounts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            sync_folder(path)
+        except OSError as error:
+            raise StoreError(f"The data folder {path} can't be used: {error.strerror}.") from error
+        self._mutex = threading.Lock()
+        self._open: OrderedDict[str, AccountStore] = OrderedDict()
+        self._in_use: dict[str, int] = {}
+
+    def accounts(self) -> list[str]:
+        """The names of the accounts that have a log."""
+        return sorted(path.stem for path in self._accounts.glob("*.db"))
+
+    def has_log(self, name: str) -> bool:
+        """Whether an account has a log."""
+        return (self._accounts / f"{name}.db").exists()
+
+    def wal_mark(self, name: str) -> tuple[int, int]:
+        """Changes whenever something was written to the log of an account."""
+        try:
+            found = (self._accounts / f"{name}.db-wal").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
+
+    @contextmanager
+    def account(self, name: str) -> Iterator[AccountStore]:
+        """The store of an account, made when there is none; it stays open while it is used here."""
+        store = self._borrow(name)
+        try:
+            yield store
+        finally:
+            self._give_back(name)
+
+    def _borrow(self, name: str) -> AccountStore:
+        if not ACCOUNT_NAME.fullmatch(name):
+            raise NotFound(f"{name!r} is not the name of an account.")
+        with self._mutex:
+            store = self._open.pop(name, None) or AccountStore(self._accounts / f"{name}.db")
+            self._open[name] = store
+            self._in_use[name] = self._in_use.get(name, 0) + 1
+            return store
+
+    def _give_back(self, name: str) -> None:
+        with self._mutex:
+            self._in_use[name] -= 1
+            if not self._in_use[name]:
+                del self._in_use[name]
+            if len(self._open) > limits.ACCOUNTS_OPEN_MAX:
+                for old in [name for name in self._open if name not in self._in_use]:
+                    self._open.pop(old).close()
+                    if len(self._open) <= limits.ACCOUNTS_OPEN_MAX:
+                        break
+
+    def close(self) -> None:
+        """Closes all stores."""
+        with self._mutex:
+            while self._open:
+                self._open.popitem()[1].close()
+
+
+def hold(path: Path) -> int:
+    """Holds the folder for one server until the descriptor is closed; raises FolderInUse."""
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise FolderInUse(
+            f"Another server (process {holder or 'unknown'}) holds the data folder {path}. "
+            "Stop it first, or give this one another folder with --data."
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

@@ -1,0 +1,64 @@
+-- The log of one account.
+
+-- Where the log stands. `low` and `high` bound every key ever used; `overflow_us` is how far an event's key
+-- lies beyond its timestamp at the most; `tiled` is how many entries stand in full tiles; `secret` keys the
+-- tokens, so that they tell nothing of the texts they are made from.
+CREATE TABLE log (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    size INTEGER NOT NULL,
+    live INTEGER NOT NULL,
+    newest_us INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    overflow_us INTEGER NOT NULL,
+    tiled INTEGER NOT NULL,
+    secret BLOB NOT NULL
+) STRICT;
+INSERT INTO log VALUES (1, 0, 0, 0, 0, 9223372036854775807, -1, 0, 0, randomblob(32));
+
+-- The newest events, one row each.
+CREATE TABLE tail (
+    key INTEGER PRIMARY KEY,
+    idx INTEGER NOT NULL,
+    doc BLOB NOT NULL,
+    stamp BLOB NOT NULL
+) STRICT;
+
+-- What the log commits to, by index: keys and 32-byte hashes of the entries from `first` on. One row a
+-- commit, later repacked into rows of 256.
+CREATE TABLE entry (
+    first INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    keys BLOB NOT NULL,
+    hashes BLOB NOT NULL
+) STRICT;
+
+-- Sealed events: up to 512 neighbours in key order. The blocks of one run don't overlap. `ends` are the
+-- offsets (u32) at which the frames of 32 docs end; `last_index` is the greatest index; `guarded` tells that
+-- the CSV holds cells which the formula guard changed.
+CREATE TABLE block (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    last_index INTEGER NOT NULL,
+    guarded INTEGER NOT NULL,
+    docs_bytes INTEGER NOT NULL,
+    ends BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX block_order ON block (run, low);
+-- zstd of keys (i64, ascending) and of indexes (i64, in the order of the keys).
+CREATE TABLE block_keys (id INTEGER PRIMARY KEY, keys BLOB NOT NULL, indexes BLOB NOT NULL) STRICT;
+-- Lines stand newest first. Docs: zstd frames of 32 lines each; CSV and stamps: one frame.
+CREATE TABLE block_docs (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE block_csv (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE block_stamps (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+
+-- Ids that callers gave; those made here hold their key.
+CREATE TABLE given (id BLOB PRIMARY KEY, key INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Exact values of events, rowid = key; words of sealed blocks, rowid = the greatest key of the block.
+CREATE VIRTUAL TABLE term USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');
+CREATE VIRTUAL TABLE word USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');

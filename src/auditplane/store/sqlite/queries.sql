@@ -1,0 +1,123 @@
+-- name: state
+SELECT size, newest_us, at_us, low, high, overflow_us FROM log;
+-- name: size
+SELECT size, overflow_us FROM log;
+-- name: live
+SELECT live FROM log;
+-- name: secret
+SELECT secret FROM log;
+-- name: set_state
+UPDATE log SET live = live + ?1 - size, size = ?1, newest_us = ?2, at_us = ?3, low = ?4, high = ?5, overflow_us = ?6;
+
+-- name: add_tail
+INSERT INTO tail (key, idx, doc, stamp) VALUES (?, ?, ?, ?);
+-- name: add_term
+INSERT INTO term (rowid, tokens) VALUES (?, ?);
+-- name: add_entries
+INSERT INTO entry (first, count, keys, hashes) VALUES (?, ?, ?, ?);
+-- name: add_given
+INSERT INTO given (id, key) VALUES (?, ?);
+
+-- name: given_key
+SELECT key FROM given WHERE id = ?;
+-- name: tail_at
+SELECT idx, doc, stamp FROM tail WHERE key = ?;
+-- name: tail_top
+SELECT key FROM tail WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1;
+-- name: tail_low
+SELECT key FROM tail ORDER BY key LIMIT 1;
+-- name: tail_desc
+SELECT key, idx, doc FROM tail WHERE key >= ?1 AND key <= ?2 ORDER BY key DESC LIMIT ?3;
+-- name: tail_asc
+SELECT key, idx, doc FROM tail WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT ?3;
+-- name: tail_count
+SELECT count(*) FROM tail WHERE key >= ?1 AND key <= ?2;
+
+-- name: runs
+WITH RECURSIVE found (run) AS (
+    SELECT min(run) FROM block
+    UNION ALL
+    SELECT (SELECT min(run) FROM block WHERE run > found.run) FROM found WHERE found.run IS NOT NULL
+)
+SELECT run FROM found WHERE run IS NOT NULL;
+-- name: block_below
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+FROM block WHERE run = ?1 AND low <= ?2 ORDER BY low DESC LIMIT 1;
+-- name: blocks_desc
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low DESC LIMIT ?4;
+-- name: blocks_asc
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low LIMIT ?4;
+-- name: block_keys
+SELECT keys FROM block_keys WHERE id = ?;
+-- name: block_indexes
+SELECT indexes FROM block_keys WHERE id = ?;
+-- name: block_docs
+SELECT data FROM block_docs WHERE id = ?;
+-- name: block_csv
+SELECT data FROM block_csv WHERE id = ?;
+-- name: block_stamps
+SELECT data FROM block_stamps WHERE id = ?;
+
+-- name: term_desc
+SELECT rowid FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid DESC LIMIT ?4;
+-- name: term_asc
+SELECT rowid FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid LIMIT ?4;
+-- name: term_count
+SELECT count(*) FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
+-- name: word_rows
+SELECT rowid FROM word WHERE word MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
+
+-- name: word_any
+SELECT 1 FROM word WHERE word MATCH ?1 LIMIT 1;
+
+-- name: entries_from
+SELECT first, count, keys FROM entry
+WHERE first >= (SELECT coalesce(max(first), 0) FROM entry WHERE first <= ?1) ORDER BY first LIMIT ?2;
+
+-- name: seal_rows
+SELECT key, idx, doc, stamp FROM tail ORDER BY key LIMIT ?;
+-- name: unseal
+DELETE FROM tail WHERE key = ?;
+-- name: add_block
+INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+RETURNING id;
+-- name: add_block_keys
+INSERT INTO block_keys (id, keys, indexes) VALUES (?, ?, ?);
+-- name: add_block_docs
+INSERT INTO block_docs (id, data) VALUES (?, ?);
+-- name: add_block_csv
+INSERT INTO block_csv (id, data) VALUES (?, ?);
+-- name: add_block_stamps
+INSERT INTO block_stamps (id, data) VALUES (?, ?);
+-- name: add_word
+INSERT INTO word (rowid, tokens) VALUES (?, ?);
+-- name: drop_word
+INSERT INTO word (word, rowid, tokens) VALUES ('delete', ?, ?);
+-- name: drop_block
+DELETE FROM block WHERE id = ?;
+-- name: drop_block_keys
+DELETE FROM block_keys WHERE id = ?;
+-- name: drop_block_docs
+DELETE FROM block_docs WHERE id = ?;
+-- name: drop_block_csv
+DELETE FROM block_csv WHERE id = ?;
+-- name: drop_block_stamps
+DELETE FROM block_stamps WHERE id = ?;
+-- name: has_block
+SELECT 1 FROM block WHERE id = ?;
+-- name: run_sizes
+SELECT run, count(*) FROM block GROUP BY run;
+-- name: run_first
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+FROM block WHERE run = ?1 ORDER BY low LIMIT 1;
+
+-- name: tiled
+SELECT tiled FROM log;
+-- name: set_tiled
+UPDATE log SET tiled = ?;
+-- name: entry_rows
+SELECT first, count, keys, hashes FROM entry WHERE first >= ? ORDER BY first LIMIT ?;
+-- name: drop_entries
+DELETE FROM entry WHERE first >= ?1 AND first < ?2;

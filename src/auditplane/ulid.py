@@ -1,0 +1,60 @@
+"""ULIDs that hold the key of their event. Pure.
+
+A ULID is 128 bits in 26 letters of Crockford's base 32 (github.com/ulid/spec): 48 bits of milliseconds and
+80 bits of randomness. In one made here the first 21 of those 80 are the microsecond (10) and the counter
+(11) of the event's key, so that an event is found by its id without an index; 59 are random.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+COUNTER_BITS: Final = 11
+COUNTERS: Final = 1 << COUNTER_BITS
+RANDOM_CHARS: Final = 12
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TO_INT32 = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+_ULID = re.compile(f"[0-7][{_ALPHABET}]{{25}}")
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_LOW_HALF = str.maketrans(_ALPHABET, _ALPHABET[:16] * 2)
+_HIGH_HALF = str.maketrans(_ALPHABET, _ALPHABET[16:] * 2)
+_BYTE_TO_CHAR = bytes(ord(_ALPHABET[i & 31]) for i in range(256))
+
+
+def is_ulid(text: str) -> bool:
+    """Whether `text` is a ULID in capital letters."""
+    return _ULID.fullmatch(text) is not None
+
+
+def random_chars(random_bytes: bytes) -> str:
+    """One letter of the alphabet for each byte, evenly spread."""
+    return random_bytes.translate(_BYTE_TO_CHAR).decode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def time_chars(ms: int) -> str:
+    """The first ten letters: milliseconds since 1970."""
+    return "".join([_PAIRS[(ms >> shift) & 1023] for shift in (40, 30, 20, 10, 0)])
+
+
+def rest_chars(us_of_ms: int, counter: int, randomness: str) -> str:
+    """The last sixteen letters; `randomness` is RANDOM_CHARS letters, of which the first gives four bits."""
+    half = _HIGH_HALF if counter & 1 else _LOW_HALF
+    return _PAIRS[us_of_ms] + _PAIRS[counter >> 1] + randomness[0].translate(half) + randomness[1:]
+
+
+def make(key: int, randomness: str) -> str:
+    """The ULID of the event at `key`."""
+    ms, us_of_ms = divmod(key >> COUNTER_BITS, 1000)
+    return time_chars(ms) + rest_chars(us_of_ms, key & (COUNTERS - 1), randomness)
+
+
+def key_of(ulid: str) -> int | None:
+    """The key that a ULID made here holds; None when it was made elsewhere for certain."""
+    bits = int(ulid.translate(_TO_INT32), 32)
+    us_of_ms = (bits >> 70) & 1023
+    if us_of_ms >= 1000:  # noqa: PLR2004 - microseconds of a millisecond
+        return None
+    key = (((bits >> 80) * 1000 + us_of_ms) << COUNTER_BITS) | ((bits >> 59) & (COUNTERS - 1))
+    return key if key < 1 << 63 else None

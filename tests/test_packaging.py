@@ -1,0 +1,193 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "auditplane"
+
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 10
+
+# Built and installed once: the tests share one worker.
+pytestmark = pytest.mark.xdist_group("packaging")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `python -m build` made: the sdist from the sources, the wheel from that sdist."""
+
+    sdist: Path
+    wheel: Path
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment less whatever could reach from here into the installed program."""
+    foreign = {"PYTHONHOME", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in foreign and not name.startswith("AUDITPLANE_")
+    }
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def package_files() -> set[str]:
+    """Every file of the package but for what Python compiles, relative to `src`."""
+    return {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    return Built(sdist, wheel)
+
+
+@pytest.fixture(scope="module")
+def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program in an environment that holds the wheel and its locked dependencies only."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv = [sys.executable, "-m", "uv"]
+    run(
+        *uv, "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes",
+        "--project", ROOT, "--output-file", folder / "locked.txt",
+        cwd=folder,
+    )  # fmt: skip
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    run(
+        *uv, "pip", "install", "--quiet", "--python", python, "--constraints", folder / "locked.txt",
+        built.wheel,
+        cwd=folder,
+    )  # fmt: skip
+    return python.with_name("auditplane")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+    """A file of the package is in the wheel, SQL and type marker included, and no other file is."""
+    files = set(zipfile.ZipFile(built.wheel).namelist())
+    metadata = {name for name in files if re.match(r"auditplane-[^/]+\.dist-info/", name)}
+    assert files - metadata == package_files()
+    assert "auditplane/py.typed" in files
+    assert any(name.endswith(".sql") for name in files)
+    assert {name.partition("/")[2] for name in metadata} == {
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "licenses/LICENSE",
+    }
+
+
+def test_the_sdist_holds_what_a_build_needs(built: Built) -> None:
+    """The sdist has the sources, licence and texts, and neither tests nor data of a server."""
+    with tarfile.open(built.sdist) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {name.removeprefix("src/") for name in files if name.startswith("src/")}
+    assert sources == package_files()
+    assert files - {f"src/{name}" for name in sources} == {
+        ".gitignore",
+        "CHANGELOG.md",
+        "LICENSE",
+        "PKG-INFO",
+        "README.md",
+        "pyproject.toml",
+    }
+
+
+def test_the_installed_program_tells_its_version(built: Built, installed: Path, tmp_path: Path) -> None:
+    """`auditplane version` prints the version that the wheel carries."""
+    version = built.wheel.name.split("-")[1]
+    assert version in run(installed, "version", cwd=tmp_path).split()
+
+
+def test_the_installed_server_serves_and_stops(installed: Path, tmp_path: Path) -> None:
+    """Installed from the wheel alone, the server starts, lets its first key in, and ends at SIGTERM."""
+    data = tmp_path / "data"
+    port = free_port()
+    with serving(installed, data, port, tmp_path / "log") as server:
+        base = f"http://127.0.0.1:{port}"
+        wait_for_health(base, server, tmp_path / "log")
+        key = (data / "admin.key").read_text().strip()
+        body = get(f"{base}/v1/audit-events", {"X-Bindplane-Api-Key": key})
+        assert isinstance(json.loads(body), list)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(STOP_SECONDS_MAX) == 0, (tmp_path / "log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(program: Path, data: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [program, "serve", "--data", data, "--port", str(port)],
+            cwd=data.parent,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield server
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def wait_for_health(base: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"the server ended by itself:\n{log.read_text()}"
+        try:
+            get(f"{base}/health", {})
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"no answer within {START_SECONDS_MAX} s:\n{log.read_text()}")
+
+
+def get(url: str, headers: Mapping[str, str]) -> bytes:
+    """The body of a 200; anything else raises."""
+    request = urllib.request.Request(url, headers=dict(headers))
+    # A proxy of the surroundings is none of loopback's business.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body
