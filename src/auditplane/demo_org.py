@@ -64,6 +64,7 @@ admin     | ruth.aalto                      | oliver.finch
 audit     | Márta Szűcs                     | helen.yates
 support   | lucie.roche                     | joel.banks, wendy.liu    | sunil.gupta
 """)
+# The first of each team and site is the busiest.
 EAGERNESS = {"platform": 3.0, "sre": 2.5, "data": 1.4, "security": 1.1, "payments": 1.0, "web": 0.9}
 NEWCOMERS = {"rohit.sinha": 0.2, "Beyza Yıldız": 0.45, "theo.lang": 0.7}  # when in the window they join
 LEAVER, VICTIM, INVESTIGATOR, AUDITOR = "tobias.brandt", "marek.novak", "Søren Østergård", "Márta Szűcs"
@@ -255,12 +256,7 @@ IntegrationType     | slack pagerduty servicenow
 AvailableComponents | observiq-otel-collector
 """)  # what an upgrade of the server brings
 RECOMMENDATIONS = ("deduplicate", "sampling", "drop-unused-field")
-PAUSES = (
-    "Error rate above 2 %",
-    "Waiting for the change board",
-    "Agents offline in one zone",
-    "Queue is growing",
-)
+PAUSES = ("Error rate above 2 %", "Waiting for the change board", "Agents offline in one zone", "Queue grows")
 WISHES = ("Customer ticket", "Weekly review", "Dashboard request", "Load test", "Hand-over", "Cost report")
 
 Item = tuple[int, dict[str, Any]]  # when, in microseconds since 1970, and the event without it
@@ -303,9 +299,10 @@ class Organisation:
         self.people = {person.user: person for person in _people(rng)}
         self.away = {user: [self._vacation()] for user in self.people if user not in map(_user, CAST)}
         self.library = {kind: set(names[:3]) for kind, (names, _) in LIBRARY.items()}
+        self.agents_named = rng.randrange(65_536)
         self.fleets = {fleet: [self.agent_name(fleet) for _ in range(size)] for fleet, size in FLEETS.items()}
-        self.trial_keys: list[str] = []
         self.agent_version = 71
+        self.trial_keys: list[str] = []
         self.sessions: dict[str, tuple[int, str]] = {}  # user: day of the last login, and address
         self.busy_until: dict[str, int] = {}
         self.thaw = self.at(0.62, MONDAY, 6)
@@ -314,14 +311,17 @@ class Organisation:
     def at(self, fraction: float, weekday: int, hour: int, minute: int = 0) -> int:
         """A time on that weekday (UTC), in the week in which this fraction of the window has passed."""
         day = (self.start + int(fraction * (self.until - self.start))) // DAY_US
-        return (day - (day + THURSDAY) % 7 + weekday) * DAY_US + hour * HOUR_US + minute * MINUTE_US
+        monday = day - (day + THURSDAY) % 7  # day 0 was a Thursday
+        return (monday + weekday) * DAY_US + hour * HOUR_US + minute * MINUTE_US
 
     def soon(self, low: float, high: float) -> int:
         """A delay of so many seconds, in microseconds."""
         return int(self.rng.uniform(low, high) * SECOND_US)
 
     def agent_name(self, fleet: str) -> str:
-        return f"{fleet}-{self.rng.getrandbits(16):04x}"
+        """A random-looking name, unique among 65,536: an odd factor permutes the 16 bits."""
+        self.agents_named += 1
+        return f"{fleet}-{self.agents_named * 40_503 % 65_536:04x}"
 
     def is_away(self, user: str, t: int) -> bool:
         return any(begin <= t < end for begin, end in self.away.get(user, ()))
@@ -414,8 +414,8 @@ def _people(rng: Random) -> Iterator[Person]:
     for team, *members in PEOPLE:
         owned = [names_of[family] for family in OWNED.get(team, ())]
         for site, names in zip(SITES, members, strict=False):
-            for name in names.split(", "):
-                eagerness = EAGERNESS.get(team, 0.4) * min(rng.paretovariate(1.3), 4.0)
+            for index, name in enumerate(names.split(", ")):
+                eagerness = EAGERNESS.get(team, 0.4) * rng.uniform(0.8, 1.2) * (0.6 if index else 4.5)
                 favourites = [
                     n for own in owned for rank, n in enumerate(own) if rng.random() < 2 / (2 + rank)
                 ]
@@ -637,7 +637,8 @@ def change_role(org: Organisation, t: int, user: str) -> Iterator[Item]:
     yield org.event(t, user, "Modified", "User", after, why=why, before=before, after=after)
 
 
-def answer_recommendation(org: Organisation, t: int, user: str) -> Iterator[Item]:
+def answer(org: Organisation, t: int, user: str) -> Iterator[Item]:
+    """Take up a recommendation, or dismiss it."""
     name, action = org.rng.choice(org.people[user].favourites), org.rng.choice(("Modified", "Deleted"))
     yield org.event(t, user, action, "Recommendation", org.rng.choice(RECOMMENDATIONS), name)
 
@@ -707,7 +708,7 @@ def _script(story: list[list[str]]) -> Activity:
     def tell(org: Organisation, begin: int, _: str) -> Iterator[Item]:
         for minute, name, action, kind, resource, why in story:
             t, user = begin + int(minute) * MINUTE_US + org.soon(0, 20), _user(name)
-            yield from _attended(org, t - MINUTE_US, user, look_around)
+            yield from _attended(org, t - org.soon(20, 60), user, look_around)
             named = _user(resource) if resource in CAST else resource
             on = org.configurations[resource].versioned if kind == "Configuration" else ""
             yield org.event(t, user, action, kind, named, on, why)
@@ -819,13 +820,13 @@ def release_agent(org: Organisation, t: int, _: str) -> Iterator[Item]:
     yield org.event(t, SYSTEM, "Created", "AgentVersion", f"observiq-otel-collector:v1.{org.agent_version}.0")
 
 
-def _calendar(org: Organisation) -> Iterator[tuple[int, str, Activity]]:
+def _calendar(org: Organisation) -> list[tuple[int, str, Activity]]:
     """What is certain to happen: when, to whom, what. Some of it may lie outside a short window."""
     stories = [
         (org.at(0.15, MONDAY, 8, 30), _user(MIGRATORS[0]), _script(MIGRATION)),
         (org.at(0.3, WEDNESDAY, 9, 15), _user(ADMIN), _script(ESTATE)),
         (org.at(0.4, FRIDAY, 14, 40), _user(ADMIN), _script(DEPARTURE)),
-        (org.at(0.5, THURSDAY, 1) + org.soon(1, 5), "", incident),
+        (org.thaw - 11 * DAY_US - 5 * HOUR_US, "", incident),
         (org.thaw - 7 * DAY_US, "", _script(FREEZE)),
         (org.thaw, "", _script(THAW)),
         (org.at(0.85, SUNDAY, 2, 7), "", steal),
@@ -854,25 +855,18 @@ def _calendar(org: Organisation) -> Iterator[tuple[int, str, Activity]]:
             stories.append(
                 (begin + WEDNESDAY * DAY_US + 20 * HOUR_US + org.soon(0, 3000), "", upgrade_server)
             )
-    return iter(stories)
+    return [(t + org.soon(0, 15), user, activity) for t, user, activity in stories]
 
 
 MACHINES_SHARE = 4.0  # as if so many people of eagerness 1 were always at work
 MACHINES: dict[Activity, int] = {scale: 3, deploy: 8, apply_terraform: 3, recommend: 4}
 WORK: dict[str, dict[Activity, int]] = {
-    "platform": {
-        edit: 14,
-        preview: 3,
-        tend_library: 4,
-        tend_agents: 2,
-        experiment: 1,
-        answer_recommendation: 1,
-    },
+    "platform": {edit: 14, preview: 3, tend_library: 4, tend_agents: 2, experiment: 1, answer: 1},
     "sre": {edit: 10, preview: 2, tend_agents: 3, tend_library: 4},
     "security": {edit: 5, tend_library: 4, manage_keys: 2},
     "data": {edit: 7, tend_library: 2, preview: 2, experiment: 1},
-    "payments": {edit: 6, preview: 3, answer_recommendation: 1},
-    "web": {edit: 6, preview: 3, answer_recommendation: 1},
+    "payments": {edit: 6, preview: 3, answer: 1},
+    "web": {edit: 6, preview: 3, answer: 1},
     "workplace": {edit: 4, preview: 2},
     "admin": {change_role: 1, tend_library: 2, manage_keys: 1, look_around: 3},
     "audit": {look_around: 5, download_trail: 1},

@@ -1,0 +1,353 @@
+"""Who may do what: API keys, roles and accounts.
+
+A key is shown once, when it is made; only its SHA-256 is kept. Making and revoking one is an event of its
+account, recorded before it takes effect, so that no key works that the trail does not show.
+"""
+
+import json
+import mmap
+import os
+import secrets
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from auditplane import limits, log, ulid
+from auditplane.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
+from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
+from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
+from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder
+from auditplane.times import format_us
+
+KEY_PREFIX: Final = "ap_"
+KEY_BITS: Final = 256
+KEY_CHARS: Final = 43
+CHECKSUM_CHARS: Final = 6
+SYSTEM: Final = "auditplane"
+VERSION_BYTES: Final = 8
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_QUERIES = load_queries("auditplane.access")
+_MIGRATIONS = load_migrations("auditplane.access")
+
+
+class Role(Enum):
+    """What a key may do: read, record, or everything in its account, its keys included."""
+
+    READER = "reader"
+    WRITER = "writer"
+    ADMIN = "admin"
+
+
+class Right(Enum):
+    """What a request needs."""
+
+    READ = "read"
+    RECORD = "record"
+    MANAGE = "manage"
+
+
+_RIGHTS: Final = {
+    Role.READER: {Right.READ},
+    Role.WRITER: {Right.RECORD},
+    Role.ADMIN: {Right.READ, Right.RECORD, Right.MANAGE},
+}
+_NEEDED_ROLE: Final = {
+    Right.READ: "a reader or an admin",
+    Right.RECORD: "a writer or an admin",
+    Right.MANAGE: "an admin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret. Times are microseconds since 1970."""
+
+    id: str
+    account: str
+    role: Role
+    description: str
+    envelope: bool
+    created_us: int
+    expires_us: int | None
+    revoked_us: int | None
+    last_used_us: int | None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.description or self.id
+
+    def shown(self) -> dict[str, Any]:
+        """Its JSON form, which never holds the secret."""
+        times = {
+            "created": self.created_us,
+            "expires": self.expires_us,
+            "revoked": self.revoked_us,
+            "lastUsed": self.last_used_us,
+        }
+        return {
+            "id": self.id,
+            "account": self.account,
+            "role": self.role.value,
+            "description": self.description,
+            "envelope": self.envelope,
+            **{name: format_us(us) for name, us in times.items() if us is not None},
+        }
+
+    def require(self, right: Right) -> None:
+        """Raises Forbidden when the key lacks a right."""
+        if right not in _RIGHTS[self.role]:
+            raise Forbidden(
+                f"This API key is of a {self.role.value}; this needs one of {_NEEDED_ROLE[right]}."
+            )
+
+    def works_at(self, us: int) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.revoked_us is None and (self.expires_us is None or us < self.expires_us)
+
+
+def new_secret() -> str:
+    """A fresh key: 256 random bits and a checksum, by which scanners know a leaked one."""
+    text = _base62(secrets.randbits(KEY_BITS), KEY_CHARS)
+    return f"{KEY_PREFIX}{text}{_checksum(text)}"
+
+
+def is_well_formed(secret: str) -> bool:
+    """Whether a text has the form and the checksum of a key."""
+    text = secret.removeprefix(KEY_PREFIX)
+    body, checksum = text[:KEY_CHARS], text[KEY_CHARS:]
+    return secret.isascii() and secret.startswith(KEY_PREFIX) and checksum == _checksum(body)
+
+
+def _checksum(text: str) -> str:
+    return _base62(zlib.crc32(text.encode()), CHECKSUM_CHARS)
+
+
+def _base62(number: int, chars: int) -> str:
+    digits = []
+    for _ in range(chars):
+        number, digit = divmod(number, len(_BASE62))
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))
+
+
+class Access:
+    """The keys of a data folder; safe to use from several threads, and beside other processes."""
+
+    def __init__(self, folder: DataFolder, clock: log.Clock) -> None:
+        path = folder.path / "control.db"
+        self._folder, self._clock, self._path = folder, clock, path
+        # Two connections: a change, which waits for the disk, must not hold up who is let in.
+        self._mutex = threading.Lock()
+        self._change_mutex = threading.Lock()
+        self._changes = connect(path, durable=True)
+        path.chmod(0o600)
+        migrate(self._changes, _MIGRATIONS, str(path))
+        self._connection = connect(path, durable=True)
+        self._known: dict[bytes, Key] = {}
+        self._known_version = b""
+        self._version = _shared_bytes(path.with_suffix(".version"), VERSION_BYTES)
+        self._used: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Writes down when keys were last used, and closes the database."""
+        self.write_last_use()
+        self._connection.close()
+        self._changes.close()
+        self._version.close()
+
+    def authenticate(self, secret: str | None) -> Key:
+        """The key of a secret; raises NotAuthenticated. A key that was just revoked is refused at once."""
+        if not secret:
+            raise NotAuthenticated(
+                "An API key is needed: send it in the header X-Bindplane-Api-Key or Authorization: Bearer."
+            )
+        now = self._clock()
+        hashed = sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        with translated(self._path.parent), self._mutex:
+            version = self._version[:]
+            if version != self._known_version:
+                self._known.clear()
+                self._known_version = version
+            key = self._known.get(hashed)
+            if key is None and is_well_formed(secret):
+                rows = self._connection.execute(_QUERIES["key_by_hash"], (hashed,)).fetchall()
+                if rows:
+                    key = self._known[hashed] = _key(rows[0])
+            if key is None or not key.works_at(now):
+                raise NotAuthenticated("The API key is unknown, expired or revoked.")
+            self._used[key.id] = now
+        return key
+
+    def write_last_use(self) -> None:
+        """Writes down when keys were last used."""
+        with self._mutex:
+            used, self._used = self._used, {}
+        if used:
+            with self._changing():
+                self._changes.executemany(_QUERIES["used_key"], [(us, key_id) for key_id, us in used.items()])
+
+    def keys(self, account: str | None) -> list[Key]:
+        """The keys of an account, or of all, oldest first."""
+        return [_key(row) for row in self._rows("keys_of", (account,))]
+
+    def accounts(self) -> list[str]:
+        """The names of all accounts."""
+        return [row[0] for row in self._rows("accounts")]
+
+    def create(
+        self,
+        *,
+        account: str,
+        role: Role,
+        by: str,
+        by_key: str = SYSTEM,
+        description: str = "",
+        expires_us: int | None = None,
+        envelope: bool = False,
+        keep_at: Path | None = None,
+    ) -> tuple[Key, str]:
+        """A new key and its secret; `by` is who makes it, `by_key` with which key.
+
+        Its account comes to be with it. With `keep_at`, the secret is in that file before the key works.
+        Raises InvalidInput.
+        """
+        if not ACCOUNT_NAME.fullmatch(account):
+            raise InvalidInput(
+                f"account: must be 1 to 63 of a-z, 0-9 and -, not beginning with -, is {json.dumps(account)}."
+            )
+        if len(description) > limits.KEY_DESCRIPTION_CHARS_MAX:
+            raise InvalidInput(f"description: must be at most {limits.KEY_DESCRIPTION_CHARS_MAX} characters.")
+        if not description.isprintable():
+            raise InvalidInput("description: must be one line of printable characters.")
+        now = self._clock()
+        if expires_us is not None and expires_us <= now:
+            raise InvalidInput(f"expires: {format_us(expires_us)} is in the past.")
+        secret = new_secret()
+        key_id = ulid.make(now << ulid.COUNTER_BITS, ulid.random_chars(os.urandom(ulid.RANDOM_CHARS)))
+        key = Key(key_id, account, role, description, envelope, now, expires_us, None, None)
+        row = (
+            key_id,
+            sha256(secret.encode()).digest(),
+            account,
+            role.value,
+            description,
+            envelope,
+            now,
+            expires_us,
+        )
+        with self._changing():
+            self._changes.execute(_QUERIES["add_account"], (account, now)).fetchall()
+            self._changes.execute(_QUERIES["add_key"], row).fetchall()
+            self._record(key, "Created", by, by_key)
+            if keep_at is not None:
+                _write_secret(keep_at, secret)
+        return key, secret
+
+    def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
+        """Revokes a key of an account; raises NotFound when it has none of that id."""
+        with self._changing():
+            rows = self._changes.execute(_QUERIES["key_by_id"], (key_id, account)).fetchall()
+            if not rows:
+                raise NotFound(f"The account {account} has no API key of this id.")
+            key = _key(rows[0])
+            if key.revoked_us is not None:
+                raise Conflict(f"The API key {key_id} was revoked at {format_us(key.revoked_us)}.")
+            self._changes.execute(_QUERIES["revoke_key"], (self._clock(), key_id)).fetchall()
+            self._record(key, "Deleted", by, by_key)
+        return key
+
+    def account_of(self, key_id: str) -> str:
+        """The account of a key; raises NotFound."""
+        rows = self._rows("account_of_key", (key_id,))
+        if not rows:
+            raise NotFound("There is no API key of this id.")
+        return str(rows[0][0])
+
+    def ensure_admin_key(self) -> Path | None:
+        """When there is no key at all, makes an admin key and returns the file it is in."""
+        if self._rows("any_key"):
+            return None
+        path = self._folder.path / "admin.key"
+        self.create(
+            account=DEFAULT_ACCOUNT,
+            role=Role.ADMIN,
+            by=SYSTEM,
+            description="made at first start",
+            keep_at=path,
+        )
+        return path
+
+    def _record(self, key: Key, action: str, by: str, by_key: str) -> None:
+        """Records in the account's log that a key was made or revoked."""
+        event: dict[str, Any] = {
+            "resourceName": key.id,
+            "resourceKind": "APIKey",
+            "action": action,
+            "user": by[: limits.NAME_CHARS_MAX],
+            "description": f"{action} {key.role.value} API key {key.id}"
+            + (f": {key.description}" if key.description else ""),
+            "details": {
+                "role": key.role.value,
+                "description": key.description,
+                "envelope": key.envelope,
+                "expires": None if key.expires_us is None else format_us(key.expires_us),
+            },
+        }
+        batch = parse(json.dumps(event).encode(), Rules(account=key.account))
+        with self._folder.account(key.account) as store:
+            (result,) = log.record(store, [log.Request(batch, by_key)], self._clock)
+        if isinstance(result, Exception):
+            raise result
+
+    def _rows(self, query: str, bindings: Sequence[Any] = ()) -> list[Any]:
+        with translated(self._path.parent), self._change_mutex:
+            return self._changes.execute(_QUERIES[query], bindings).fetchall()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with translated(self._path.parent), self._change_mutex:
+            self._changes.execute("BEGIN IMMEDIATE").fetchall()
+            try:
+                yield
+                self._changes.execute("COMMIT").fetchall()
+                self._version[:] = os.urandom(VERSION_BYTES)
+            except BaseException:
+                if self._changes.in_transaction:
+                    self._changes.execute("ROLLBACK").fetchall()
+                raise
+
+
+def _shared_bytes(path: Path, size: int) -> mmap.mmap:
+    """Bytes that all processes see at once, without asking the database at each request."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, size)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _key(row: Sequence[Any]) -> Key:
+    key_id, account, role, description, envelope, *times = row
+    return Key(key_id, account, Role(role), description, bool(envelope), *times)
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    """Writes a file that only its owner can read, whole or not at all."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, f"{secret}\n".encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unfinished.rename(path)

@@ -1,0 +1,187 @@
+"""Settings: flags before environment before file, read once into a frozen value that is passed down.
+
+A setting has a dotted name such as `kinds.extra`. In the environment it is `AUDITPLANE_KINDS_EXTRA`, in the
+TOML file `extra` in the table `[kinds]`. The file is the one of `--config` or `AUDITPLANE_CONFIG`.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from auditplane.errors import InvalidConfig
+from auditplane.event import SECRET_WORDS, Rules, nearest
+
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+WORKERS_MAX: Final = 64
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a server."""
+
+    data: Path
+    host: str
+    port: int
+    workers: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    kinds_extra: tuple[str, ...]
+    secret_words: tuple[str, ...]
+
+    def rules(self, account: str) -> Rules:
+        """What the events of an account are checked against."""
+        return Rules(account=account, extra_kinds=self.kinds_extra, secret_words=self.secret_words)
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if (
+            isinstance(value, bool)
+            or not re.fullmatch(r"[0-9]{1,9}", str(value))
+            or not low <= int(value) <= high
+        ):
+            raise InvalidConfig(f"must be a whole number from {low} to {high}, is {value!r}")
+        return int(value)
+
+    return read
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidConfig(f"must be a text, is {value!r}")
+    return value
+
+
+def _path(value: Any) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise InvalidConfig(f"must be a list of texts, is {value!r}")
+    return tuple(dict.fromkeys(item for item in items if item))
+
+
+def _kinds(value: Any) -> tuple[str, ...]:
+    kinds = _texts(value)
+    for kind in kinds:
+        if not _KIND.fullmatch(kind):
+            raise InvalidConfig(f"a kind is a letter and up to 63 letters and digits, this is {kind!r}")
+    return kinds
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: how it is read, what it is when not given, and what it is for."""
+
+    read: Callable[[Any], Any]
+    default: Any
+    help: str
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person reads it."""
+        if self.default in (None, ()):
+            return "none"
+        return ", ".join(self.default) if isinstance(self.default, tuple) else str(self.default)
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "data": Setting(_path, Path("auditplane-data"), "The folder that holds everything."),
+    "host": Setting(_text, "127.0.0.1", "The address to listen on."),
+    "port": Setting(_integer(1, 65535), 3001, "The port to listen on."),
+    "workers": Setting(_integer(1, WORKERS_MAX), 1, "How many processes serve requests."),
+    "tls.cert": Setting(_path, None, "A file with the TLS certificate chain, PEM; goes with tls.key."),
+    "tls.key": Setting(_path, None, "A file with the private key of the certificate, PEM."),
+    "kinds.extra": Setting(_kinds, (), "Further values that resourceKind may have."),
+    "details.secret-words": Setting(
+        _texts, SECRET_WORDS, "A value in details whose key holds one of these is stored as [redacted]."
+    ),
+}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return "AUDITPLANE_" + re.sub(r"[.-]", "_", name).upper()
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Config:
+    """The settings that flags (by dotted name, None for not given), environment and file give.
+
+    Raises InvalidConfig, which names the setting and where it was given.
+    """
+    file = file or (Path(environment["AUDITPLANE_CONFIG"]) if environment.get("AUDITPLANE_CONFIG") else None)
+    from_file = _from_file(file) if file else {}
+    _refuse_unknown(environment)
+    values = {}
+    for name, setting in SETTINGS.items():
+        if flags.get(name) is not None:
+            values[name] = _read(setting, flags[name], f"--{name}")
+        elif environment.get(variable(name)):
+            values[name] = _read(setting, environment[variable(name)], variable(name))
+        elif name in from_file:
+            values[name] = _read(setting, from_file[name], f"{name} in {file}")
+        else:
+            values[name] = setting.default
+    if (values["tls.cert"] is None) != (values["tls.key"] is None):
+        raise InvalidConfig("tls.cert and tls.key go together: give both or neither.")
+    for name in ("tls.cert", "tls.key"):
+        if values[name] is not None and not values[name].is_file():
+            raise InvalidConfig(f"{name}: there is no file {values[name]}.")
+    return Config(
+        data=values["data"],
+        host=values["host"],
+        port=values["port"],
+        workers=values["workers"],
+        tls_cert=values["tls.cert"],
+        tls_key=values["tls.key"],
+        kinds_extra=values["kinds.extra"],
+        secret_words=values["details.secret-words"],
+    )
+
+
+def _read(setting: Setting, value: Any, where: str) -> Any:
+    try:
+        return setting.read(value)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{where}: {error}.") from None
+
+
+# Read by other commands than `serve`.
+_OTHER_VARIABLES: Final = frozenset({"AUDITPLANE_CONFIG", "AUDITPLANE_URL", "AUDITPLANE_API_KEY"})
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = {variable(name) for name in SETTINGS} | _OTHER_VARIABLES
+    for name in environment:
+        if name.startswith("AUDITPLANE_") and name not in known:
+            raise InvalidConfig(f"{name} is not a setting{_hint(name, known)}")
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            tables = tomllib.load(opened)
+    except OSError as error:
+        raise InvalidConfig(f"The configuration {file} can't be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"The configuration {file} is not valid TOML: {error}.") from None
+    found: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            found.update({f"{name}.{inner}": item for inner, item in value.items()})
+        else:
+            found[name] = value
+    for name in found:
+        if name not in SETTINGS:
+            raise InvalidConfig(f"{name} in {file} is not a setting{_hint(name, SETTINGS)}")
+    return found
+
+
+def _hint(name: str, known: Any) -> str:
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else "."

@@ -1,0 +1,179 @@
+"""The routes of `/v1/audit-events`."""
+
+from collections.abc import Generator, Mapping
+from functools import partial
+from typing import Final
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auditplane import limits, log, render
+from auditplane import query as queries
+from auditplane.access import Key, Right
+from auditplane.errors import InvalidQuery, UnsupportedMedia
+from auditplane.event import Batch, Rules, parse
+from auditplane.http import bodies, negotiation
+from auditplane.http.metrics import EVENTS_RECORDED
+from auditplane.http.problems import JSON, OCTETS
+from auditplane.http.state import State
+from auditplane.http.streams import gzipped
+from auditplane.query import Query, encode_cursor, parse_query
+from auditplane.render import Form
+from auditplane.times import format_us
+
+NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+INLINE_BYTES_MAX: Final = 16 * 1024
+LOG_SIZE_HEADER: Final = "Auditplane-Log-Size"
+_PRIVATE: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+
+
+async def record(request: Request) -> Response:
+    """`POST /v1/audit-events`: records the events of the body, all or none."""
+    state: State = request.state.server
+    key = state.key(request, Right.RECORD)
+    no_parameters(request)
+    media = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media != JSON and media not in NDJSON_TYPES:
+        raise UnsupportedMedia(f"Content-Type must be {JSON} or {NDJSON_TYPES[0]}, is {media[:64]!r}.")
+    body = await bodies.read(request)
+    encoding = request.headers.get("content-encoding", "")
+    rules = state.rules(key.account)
+    reading = partial(_parse, body, encoding, rules, lines=media != JSON)
+    small = len(body) <= INLINE_BYTES_MAX and not encoding
+    batch = reading() if small else await state.streams.run(reading)
+    ids = await state.record(key.account, batch, key.id)
+    EVENTS_RECORDED.inc(len(ids))
+    return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
+
+
+def _parse(body: bytes, encoding: str, rules: Rules, *, lines: bool) -> Batch:
+    return parse(bodies.decode(body, encoding), rules, lines=lines)
+
+
+async def list_events(request: Request) -> Response:
+    """`GET /v1/audit-events`: the events that match, as the caller accepts them."""
+    state: State = request.state.server
+    key = state.key(request, Right.READ)
+    query = _query(request, state, key, queries.LIST_PARAMETERS)
+    form = negotiation.form(request.headers.get("accept"))
+    if form is Form.JSON and key.envelope:
+        form = Form.ENVELOPE
+    if query.limit is not None or query.cursor is not None:
+        return await _page(request, state, key, query, form)
+    return await _stream(request, state, key, query, form, negotiation.MEDIA_TYPES[form], {})
+
+
+async def download(request: Request) -> Response:
+    """`GET /v1/audit-events/download`: the events that match, as a CSV file."""
+    state: State = request.state.server
+    key = state.key(request, Right.READ)
+    query = _query(request, state, key, queries.DOWNLOAD_PARAMETERS)
+    raw = queries.flag(request.query_params.get(queries.RAW), queries.RAW)
+    form = Form.CSV_RAW if raw else Form.CSV
+    headers = {"Content-Disposition": f'attachment; filename="{_file_name(key.account, query)}"'}
+    return await _stream(request, state, key, query, form, OCTETS, headers)
+
+
+async def count(request: Request) -> Response:
+    """`GET /v1/audit-events/count`: how many events match."""
+    state: State = request.state.server
+    key = state.key(request, Right.READ)
+    query = _query(request, state, key, queries.COUNT_PARAMETERS)
+
+    def counted() -> int:
+        with state.folder.account(key.account) as store:
+            return log.count(store, query)
+
+    return json_answer({"count": await state.streams.run(counted)})
+
+
+async def get(request: Request) -> Response:
+    """`GET /v1/audit-events/{id}`: one event."""
+    state: State = request.state.server
+    key = state.key(request, Right.READ)
+    no_parameters(request)
+    event_id: str = request.path_params["id"]
+
+    def found() -> bytes:
+        with state.folder.account(key.account) as store:
+            return log.get(store, event_id)
+
+    return Response(await state.streams.run(found), headers=_PRIVATE, media_type=JSON)
+
+
+def json_answer(value: object, status: int = 200) -> Response:
+    """A JSON answer that nobody may keep."""
+    return Response(msgspec.json.encode(value), status, _PRIVATE, JSON)
+
+
+def _query(request: Request, state: State, key: Key, allowed: tuple[str, ...]) -> Query:
+    kinds = state.rules(key.account).kinds
+    parameters = request.query_params.multi_items()
+    return parse_query(parameters, account=key.account, allowed=allowed, kinds=kinds)
+
+
+def no_parameters(request: Request) -> None:
+    """Refuses parameters where there are none; raises InvalidQuery."""
+    if request.scope["query_string"]:
+        name = next(iter(request.query_params), "")
+        raise InvalidQuery(f"{name!r} is not a parameter of this; it takes none.")
+
+
+async def _page(request: Request, state: State, key: Key, query: Query, form: Form) -> Response:
+    """At most `limit` events, and a Link to the next page when there is one (RFC 8288)."""
+    limit = query.limit or limits.PAGE_EVENTS_MAX
+
+    def made() -> tuple[bytes, str | None, int]:
+        with state.folder.account(key.account) as store:
+            docs, cursor, size = log.page(store, query, limit)
+        body = render.head(form) + (render.body(docs, form, first=True) if docs else b"") + render.tail(form)
+        return body, encode_cursor(cursor, query, key.account) if cursor else None, size
+
+    body, cursor, size = await state.streams.run(made)
+    headers = {**_PRIVATE, LOG_SIZE_HEADER: str(size)}
+    if cursor:
+        items = [(k, v) for k, v in request.query_params.multi_items() if k != queries.CURSOR and v]
+        headers["Link"] = f'<{request.url.path}?{urlencode([*items, (queries.CURSOR, cursor)])}>; rel="next"'
+    return Response(body, headers=headers, media_type=negotiation.MEDIA_TYPES[form])
+
+
+async def _stream(
+    request: Request,
+    state: State,
+    key: Key,
+    query: Query,
+    form: Form,
+    media_type: str,
+    headers: Mapping[str, str],
+) -> Response:
+    """Everything that matches, made while it is sent."""
+    encoding = negotiation.encoding(request.headers.get("accept-encoding"))
+    sizes: list[int] = []
+
+    def chunks() -> Generator[bytes, None, None]:
+        with state.folder.account(key.account) as store:
+            answer = log.Answer(store, query, form, packed=encoding == "zstd")
+            sizes.append(answer.size)
+            yield from gzipped(answer) if encoding == "gzip" else answer
+
+    all_headers = {**_PRIVATE, **headers}
+    if encoding:
+        all_headers["Content-Encoding"] = encoding
+    answer = await state.streams.start(chunks, all_headers, media_type)
+    answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
+    return answer
+
+
+def _file_name(account: str, query: Query) -> str:
+    """Tells whose trail it is, and of which time: `audit-events-default-20260101-20260331.csv`."""
+    dates = [
+        "from-" + _day(query.min_us) if query.min_us is not None else "",
+        "to-" + _day(query.max_us) if query.max_us is not None else "",
+    ]
+    return "-".join(["audit-events", account, *filter(None, dates)]) + ".csv"
+
+
+def _day(us: int) -> str:
+    return format_us(us)[:10].replace("-", "")

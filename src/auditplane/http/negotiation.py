@@ -1,0 +1,67 @@
+"""What the caller accepts: representations and content encodings (RFC 9110, sections 12.4 and 12.5)."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from auditplane.errors import NotAcceptable
+from auditplane.render import Form
+
+_QUALITY = re.compile(r"[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+
+MEDIA_TYPES: Final = {
+    Form.JSON: "application/json",
+    Form.ENVELOPE: "application/json",
+    Form.NDJSON: "application/x-ndjson",
+    Form.CSV: "text/csv; charset=utf-8",
+}
+_OFFERED: Final = (
+    ("application/json", Form.JSON),
+    ("application/x-ndjson", Form.NDJSON),
+    ("application/ndjson", Form.NDJSON),
+    ("text/csv", Form.CSV),
+)
+_ENCODINGS: Final = ("zstd", "gzip")
+
+
+def form(accept: str | None) -> Form:
+    """The form that suits an `Accept` header best; raises NotAcceptable when none does."""
+    if not accept:
+        return Form.JSON
+    ranges = _weighted(accept)
+    best, best_quality = Form.JSON, 0.0
+    for media, offered in _OFFERED:
+        quality = _media_quality(media, ranges)
+        if quality > best_quality:
+            best, best_quality = offered, quality
+    if not best_quality:
+        raise NotAcceptable("Accept: application/json, application/x-ndjson and text/csv can be had here.")
+    return best
+
+
+def _media_quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality of the most specific range that covers a media type."""
+    major = media.partition("/")[0]
+    for pattern in (media, f"{major}/*", "*/*"):
+        found = [quality for name, quality in ranges if name == pattern]
+        if found:
+            return max(found)
+    return 0.0
+
+
+def encoding(accept_encoding: str | None) -> str | None:
+    """`zstd` or `gzip` when an `Accept-Encoding` header names them, or None for plain bytes."""
+    if not accept_encoding:
+        return None
+    named = dict(_weighted(accept_encoding))
+    best = max(_ENCODINGS, key=lambda name: named.get(name, 0.0))
+    return best if named.get(best, 0.0) > 0 else None
+
+
+def _weighted(header: str) -> list[tuple[str, float]]:
+    found = []
+    for item in header.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        weights = [match[1] for part in parameters if (match := _QUALITY.fullmatch(part))]
+        found.append((name, float(weights[0]) if weights else 1.0))
+    return found

@@ -1,0 +1,374 @@
+"""The OpenAPI 3.1.1 document of what this server serves.
+
+For the two endpoints of the contract it is the contract, and what this server adds to it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from auditplane import __version__, limits
+from auditplane import query as queries
+from auditplane.access import Role
+from auditplane.event import KINDS
+from auditplane.http.problems import JSON, OCTETS
+
+Json = dict[str, Any]
+
+_EVENT: Final = {"$ref": "#/components/schemas/model.AuditEvent"}
+_ERROR: Final = {"$ref": "#/components/schemas/model.ErrorResponse"}
+_KIND: Final = {"$ref": "#/components/schemas/model.Kind"}
+_KEY: Final = {"$ref": "#/components/schemas/model.APIKey"}
+
+_PROBLEMS: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    406: "Not Acceptable",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
+
+_DATE_HELP: Final = f" in YYYYMMDDHHMMSS format; also {queries.DATE_FORMS}"
+_PARAMETERS: Final[dict[str, tuple[Json, str]]] = {
+    queries.CONFIGURATION: ({"type": "string"}, "Name of the configuration; name:version for one version"),
+    queries.USER: ({"type": "string"}, "User associated with the audit event, in any case"),
+    queries.MIN_DATE: ({"type": "string"}, f"Minimum date for the audit event query{_DATE_HELP}. Inclusive"),
+    queries.MAX_DATE: ({"type": "string"}, f"Maximum date for the audit event query{_DATE_HELP}. Inclusive"),
+    queries.ACTION: ({"type": "string"}, "Action of the event"),
+    queries.KIND: (_KIND, "Kind of the resource"),
+    queries.NAME: ({"type": "string"}, "Name of the resource"),
+    queries.WORDS: (
+        {"type": "string"},
+        "Words of description, resource name, user and configuration, all of which must occur",
+    ),
+    queries.ORDER: (
+        {"type": "string", "enum": ["desc", "asc", "recorded"], "default": "desc"},
+        "Newest first, oldest first, or as recorded",
+    ),
+    queries.AFTER: (
+        {"type": "integer", "minimum": -1},
+        "With order=recorded: only events recorded after that of this index, counted from 0",
+    ),
+    queries.LIMIT: (
+        {"type": "integer", "minimum": 1, "maximum": limits.PAGE_EVENTS_MAX},
+        "At most so many events; the Link header leads to the next ones",
+    ),
+    queries.CURSOR: ({"type": "string"}, "Where a page begins: comes in the Link header"),
+    queries.RAW: (
+        {"type": "boolean", "default": False},
+        "Leave cells that look like formulas as they were recorded",
+    ),
+}
+_REPEATED: Final = (
+    queries.CONFIGURATION,
+    queries.USER,
+    queries.ACTION,
+    queries.KIND,
+    queries.NAME,
+    queries.WORDS,
+)
+
+
+def document(extra_kinds: Sequence[str]) -> Json:
+    """The document of a server with these further kinds."""
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Auditplane",
+            "version": __version__,
+            "description": "Who changed what, and when: record, list, filter and download audit events.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"apiKey": []}, {"bearer": []}],
+        "tags": [{"name": "audit-events"}, {"name": "api-keys"}, {"name": "server"}],
+        "paths": _paths(),
+        "components": {"schemas": _schemas(extra_kinds), "securitySchemes": _security()},
+    }
+
+
+def _paths() -> Json:
+    return {
+        "/v1/audit-events": {"get": _list(), "head": _list(), "post": _record()},
+        "/v1/audit-events/download": {"get": _download(), "head": _download()},
+        "/v1/audit-events/count": {"get": _count()},
+        "/v1/audit-events/{id}": {"get": _get()},
+        "/v1/api-keys": {"get": _list_keys(), "post": _create_key()},
+        "/v1/api-keys/{id}": {"delete": _revoke_key()},
+        "/v1/version": {"get": _open("Get the version of the server", {"version": {"type": "string"}})},
+        "/health": {"get": _open("Tell whether the server can record", {"status": {"type": "string"}}, 503)},
+        "/metrics": {"get": _open_text("Get metrics in the text format of Prometheus", "text/plain")},
+        "/openapi.json": {"get": _open("Get this document", {})},
+    }
+
+
+def _list() -> Json:
+    content = {
+        JSON: {"schema": {"anyOf": [_array(), _envelope()]}},
+        "application/x-ndjson": {"schema": {"type": "string"}},
+        "text/csv": {"schema": {"type": "string"}},
+    }
+    headers = {
+        "Link": {"description": 'The next page, rel="next"', "schema": {"type": "string"}},
+        "Auditplane-Log-Size": {
+            "description": "How many events the log had; a feed in recorded order goes on after this less one",
+            "schema": {"type": "integer"},
+        },
+    }
+    return _operation(
+        "audit-events",
+        "Get audit events",
+        _parameters(queries.LIST_PARAMETERS),
+        {"200": {"description": "OK", "content": content, "headers": headers}},
+        (400, 401, 403, 406, 500, 503),
+    )
+
+
+def _array() -> Json:
+    return {"type": "array", "items": _EVENT}
+
+
+def _envelope() -> Json:
+    return {
+        "type": "object",
+        "description": "What a key with `envelope` gets",
+        "properties": {"auditEvents": _array()},
+        "required": ["auditEvents"],
+    }
+
+
+def _download() -> Json:
+    operation = _operation(
+        "audit-events",
+        "Download audit events in CSV format",
+        _parameters(queries.DOWNLOAD_PARAMETERS),
+        {
+            "200": {
+                "description": "Returns an octet-stream of the requested CSV file",
+                "content": {OCTETS: {}},
+            }
+        },
+        (),
+    )
+    for status in (400, 401, 403, 500, 503):
+        content = {OCTETS: {}, JSON: {"schema": _ERROR}}
+        operation["responses"][str(status)] = {"description": _PROBLEMS[status], "content": content}
+    return operation
+
+
+def _record() -> Json:
+    new = {"$ref": "#/components/schemas/model.NewAuditEvent"}
+    array = {"type": "array", "items": new, "minItems": 1, "maxItems": limits.BATCH_EVENTS_MAX}
+    ids = {
+        "type": "object",
+        "properties": {"ids": {"type": "array", "items": {"type": "string"}}},
+        "required": ["ids"],
+    }
+    operation = _operation(
+        "audit-events",
+        "Record audit events, all or none",
+        [],
+        {
+            "201": {
+                "description": "On disk; the ids in the order of the events",
+                "content": {JSON: {"schema": ids}},
+            }
+        },
+        (400, 401, 403, 408, 409, 413, 415, 500, 503, 507),
+    )
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            JSON: {"schema": {"anyOf": [new, array]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+    return operation
+
+
+def _count() -> Json:
+    properties = {"count": {"type": "integer", "minimum": 0}}
+    return _operation(
+        "audit-events",
+        "Count audit events",
+        _parameters(queries.COUNT_PARAMETERS),
+        _ok(properties),
+        (400, 401, 403, 500, 503),
+    )
+
+
+def _get() -> Json:
+    answer = {"200": {"description": "OK", "content": {JSON: {"schema": _EVENT}}}}
+    return _operation("audit-events", "Get an audit event", [_id()], answer, (400, 401, 403, 404, 500, 503))
+
+
+def _list_keys() -> Json:
+    properties = {"apiKeys": {"type": "array", "items": _KEY}}
+    return _operation(
+        "api-keys", "List the API keys of the account", [], _ok(properties), (400, 401, 403, 500, 503)
+    )
+
+
+def _create_key() -> Json:
+    operation = _operation(
+        "api-keys",
+        "Create an API key; its secret is in this answer only",
+        [],
+        {"201": {"description": "Created", "content": {JSON: {"schema": _KEY}}}},
+        (400, 401, 403, 408, 413, 500, 503, 507),
+    )
+    body = {
+        "type": "object",
+        "properties": {
+            "role": {"type": "string", "enum": [role.value for role in Role]},
+            "description": {"type": "string", "maxLength": limits.KEY_DESCRIPTION_CHARS_MAX},
+            "expires": {"type": "string", "format": "date-time"},
+            "envelope": {"type": "boolean", "default": False},
+        },
+        "required": ["role"],
+        "additionalProperties": False,
+    }
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+    return operation
+
+
+def _revoke_key() -> Json:
+    answer = {"204": {"description": "Revoked"}}
+    return _operation(
+        "api-keys", "Revoke an API key", [_id()], answer, (400, 401, 403, 404, 409, 500, 503, 507)
+    )
+
+
+def _operation(
+    tag: str, summary: str, parameters: list[Json], answers: Json, problems: Sequence[int]
+) -> Json:
+    errors = {
+        str(status): {"description": _PROBLEMS[status], "content": {JSON: {"schema": _ERROR}}}
+        for status in problems
+    }
+    return {"tags": [tag], "summary": summary, "parameters": parameters, "responses": {**answers, **errors}}
+
+
+def _open(summary: str, properties: Json, *problems: int) -> Json:
+    return {**_operation("server", summary, [], _ok(properties), problems), "security": []}
+
+
+def _open_text(summary: str, media: str) -> Json:
+    answer = {"200": {"description": "OK", "content": {media: {"schema": {"type": "string"}}}}}
+    return {**_operation("server", summary, [], answer, ()), "security": []}
+
+
+def _ok(properties: Json) -> Json:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"200": {"description": "OK", "content": {JSON: {"schema": schema}}}}
+
+
+def _id() -> Json:
+    return {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _parameters(names: Sequence[str]) -> list[Json]:
+    found = []
+    for name in names:
+        schema, description = _PARAMETERS[name]
+        parameter: Json = {"name": name, "in": "query", "description": description, "schema": schema}
+        if name in _REPEATED:
+            parameter["description"] += ". May be given several times: any of them matches"
+        found.append(parameter)
+    return found
+
+
+def _schemas(extra_kinds: Sequence[str]) -> Json:
+    event = {
+        "type": "object",
+        "properties": {
+            "id": _string("ID is a ULID uniquely identifying this event"),
+            "timestamp": {**_string("Timestamp is the time this event occurred"), "format": "date-time"},
+            "resourceName": _string("ResourceName is the resource name"),
+            "description": _string("Description is a readable description of the event"),
+            "resourceKind": {
+                "description": "ResourceKind is the resource that was modified",
+                "allOf": [_KIND],
+            },
+            "configuration": _string(
+                "Configuration is the name of the configuration affected. "
+                "This may be nil if there is not associated configuration."
+            ),
+            "action": _string("Action is the action that was taken on the resource"),
+            "user": _string("User is the user that modified the resource"),
+            "account": _string(
+                "Account is the account that the event occurred on. May be nil in the case of single-account."
+            ),
+            "details": {"type": "object", "description": "Details is what else the recorder told"},
+        },
+    }
+    return {
+        "model.AuditEvent": event,
+        "model.NewAuditEvent": _new_event(),
+        "model.Kind": {"type": "string", "enum": [*KINDS, *extra_kinds]},
+        "model.ErrorResponse": {
+            "type": "object",
+            "properties": {"errors": {"type": "array", "items": {"type": "string"}}},
+            "required": ["errors"],
+        },
+        "model.APIKey": _api_key(),
+    }
+
+
+def _new_event() -> Json:
+    text: Json = {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX}
+    optional: Json = {"type": ["string", "null"]}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {**optional, "pattern": "^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$"},
+            "timestamp": {**optional, "format": "date-time"},
+            "resourceName": text,
+            "description": {**optional, "maxLength": limits.DESCRIPTION_CHARS_MAX},
+            "resourceKind": _KIND,
+            "configuration": {**optional, "maxLength": limits.NAME_CHARS_MAX},
+            "action": {**text, "maxLength": limits.ACTION_CHARS_MAX},
+            "user": text,
+            "account": optional,
+            "details": {"type": ["object", "null"]},
+        },
+        "required": ["resourceName", "resourceKind", "action", "user"],
+        "additionalProperties": False,
+    }
+
+
+def _api_key() -> Json:
+    moment: Json = {"type": "string", "format": "date-time"}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "account": {"type": "string"},
+            "role": {"type": "string", "enum": [role.value for role in Role]},
+            "description": {"type": "string"},
+            "envelope": {"type": "boolean"},
+            "created": moment,
+            "expires": moment,
+            "revoked": moment,
+            "lastUsed": moment,
+            "key": _string("The secret, right after it was made"),
+        },
+        "required": ["id", "account", "role", "description", "envelope", "created"],
+    }
+
+
+def _string(description: str) -> Json:
+    return {"type": "string", "description": description}
+
+
+def _security() -> Json:
+    return {
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-Bindplane-Api-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }

@@ -1,0 +1,89 @@
+"""Exceptions to answers: one status table, found by ancestry, and the contract's error body."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auditplane import errors
+
+STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
+    errors.InvalidInput: HTTPStatus.BAD_REQUEST,
+    errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.AuditplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+RETRY_AFTER_SECONDS: Final = 1
+DOWNLOAD_PATH: Final = "/v1/audit-events/download"
+OCTETS: Final = "application/octet-stream"
+JSON: Final = "application/json"
+
+_log = structlog.get_logger(__name__)
+
+
+def status_of(error: errors.AuditplaneError) -> HTTPStatus:
+    """The status of the nearest ancestor in the table."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """The answer to one of our own errors."""
+    assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
+    status = status_of(error)
+    headers = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="auditplane"'
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("request failed", path=request.url.path, status=int(status), error=str(error))
+    return problem(request, status, error.messages, headers)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The answer to what Starlette refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.NOT_FOUND:
+        message = "There is nothing at this path; /openapi.json lists what there is."
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{request.method} can't be used here."
+    else:
+        message = error.detail
+    return problem(request, status, [message], dict(error.headers or {}))
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """The answer to what should not have happened; it tells the caller nothing of the inside."""
+    _log.error("unexpected error", path=request.url.path, exc_info=error)
+    return problem(
+        request, HTTPStatus.INTERNAL_SERVER_ERROR, ["The server failed on this request; its log says why."]
+    )
+
+
+def problem(
+    request: Request, status: HTTPStatus, messages: Sequence[str], headers: Mapping[str, str] | None = None
+) -> Response:
+    """An error answer in the contract's form.
+
+    The errors of the download carry the content type that the contract gives them, unless the caller asks
+    for JSON.
+    """
+    wants_json = JSON in request.headers.get("accept", "")
+    media = OCTETS if request.url.path == DOWNLOAD_PATH and not wants_json else JSON
+    body = msgspec.json.encode({"errors": messages})
+    return Response(body, status, {**(headers or {}), "Cache-Control": "no-store"}, media)

@@ -1,0 +1,90 @@
+"""What the routes of one worker share."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+from starlette.requests import Request
+
+from auditplane import limits, log
+from auditplane.access import Access, Key, Right
+from auditplane.config import Config
+from auditplane.errors import Forbidden, NotAuthenticated
+from auditplane.event import Batch
+from auditplane.http.metrics import EVENTS_WAITING
+from auditplane.http.streams import Streams
+from auditplane.store.sqlite.folder import DataFolder
+
+API_KEY_HEADER = "x-bindplane-api-key"
+ACCOUNT_HEADER = "x-bindplane-account-id"
+
+
+class State:
+    """The open data folder, who may use it, and the threads that work on it."""
+
+    def __init__(self, config: Config, clock: log.Clock) -> None:
+        self.config = config
+        self.folder = DataFolder(config.data)
+        self.access = Access(self.folder, clock)
+        self.recorder = log.Recorder(self.folder, clock, self._deliver)
+        self._readers = ThreadPoolExecutor(limits.READER_THREADS, thread_name_prefix="reader")
+        self.streams = Streams(self._readers)
+        self._loop = asyncio.get_running_loop()
+        self._last_use = asyncio.create_task(self._write_last_use())
+        self.rules = lru_cache(limits.ACCOUNTS_OPEN_MAX)(config.rules)
+        EVENTS_WAITING.set_function(lambda: self.recorder.events_waiting)
+
+    async def close(self) -> None:
+        """Answers what waits, and closes everything."""
+        self._last_use.cancel()
+        await asyncio.to_thread(self.recorder.close)
+        await asyncio.to_thread(self._readers.shutdown)
+        self.access.close()
+        self.folder.close()
+
+    def key(self, request: Request, right: Right) -> Key:
+        """The key of a request, which has a right; raises NotAuthenticated or Forbidden."""
+        key = self.access.authenticate(_secret(request))
+        account = request.headers.get(ACCOUNT_HEADER)
+        if account and account != key.account:
+            raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
+        key.require(right)
+        return key
+
+    async def record(self, account: str, batch: Batch, by: str) -> Sequence[str]:
+        """Records a batch; returns the ids once they are on disk."""
+        future: asyncio.Future[log.Result] = self._loop.create_future()
+        self.recorder.submit(account, log.Request(batch, by, future))
+        result = await future
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _deliver(self, results: Sequence[tuple[log.Request, log.Result]]) -> None:
+        self._loop.call_soon_threadsafe(_set_all, results)
+
+    async def _write_last_use(self) -> None:
+        while True:
+            await asyncio.sleep(limits.KEY_LAST_USE_WRITE_SECONDS)
+            with contextlib.suppress(Exception):
+                await asyncio.to_thread(self.access.write_last_use)
+
+
+def _set_all(results: Sequence[tuple[log.Request, log.Result]]) -> None:
+    for request, result in results:
+        if not request.token.done():  # the caller may be gone
+            request.token.set_result(result)
+
+
+def _secret(request: Request) -> str | None:
+    """The key that a request carries, in either header."""
+    own = request.headers.get(API_KEY_HEADER)
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    token = bearer.strip() if scheme.lower() == "bearer" else None
+    if own and token and own != token:
+        raise NotAuthenticated(
+            "The headers X-Bindplane-Api-Key and Authorization carry different keys; send one."
+        )
+    return own or token

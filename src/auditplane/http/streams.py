@@ -1,0 +1,149 @@
+"""Long answers: made by a thread a step at a time, sent as fast as the reader takes them, cut off in time.
+
+Nothing is sent before the first step has succeeded. When a later one fails, the reader stalls for
+SEND_STALL_SECONDS_MAX, or the server shuts down, the connection is broken off, so that a short answer can't
+be taken for a whole one.
+"""
+
+import asyncio
+import threading
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from auditplane import limits
+
+T = TypeVar("T")
+
+
+class StreamStalled(Exception):
+    """The reader took nothing for too long."""
+
+
+def gzipped(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
+    """A gzip body of some chunks."""
+    pack = zlib.compressobj(level=3, wbits=31)
+    for chunk in chunks:
+        if packed := pack.compress(chunk):
+            yield packed
+    yield pack.flush()
+
+
+class Steps:
+    """The chunks of an answer, made one at a time on whatever thread asks."""
+
+    def __init__(self, make: Callable[[], Generator[bytes, None, None]]) -> None:
+        self._make = make
+        self._chunks: Generator[bytes, None, None] | None = None
+        self._closed = False
+        self._mutex = threading.Lock()
+
+    def next(self) -> bytes | None:
+        """The next chunk, or None after the last."""
+        with self._mutex:
+            if self._closed:
+                return None
+            if self._chunks is None:
+                self._chunks = self._make()
+            return next(self._chunks, None)
+
+    def close(self) -> None:
+        """Drops what is left."""
+        with self._mutex:
+            self._closed = True
+            if self._chunks is not None:
+                self._chunks.close()
+
+
+class Streams:
+    """The long answers under way in this worker."""
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def cut(self) -> None:
+        """Breaks off all of them, and those that begin from now on."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Runs a function on a reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def start(
+        self, make: Callable[[], Generator[bytes, None, None]], headers: Mapping[str, str], media_type: str
+    ) -> "StreamedAnswer":
+        """An answer of the chunks that `make` gives; the first is made before this returns."""
+        steps = Steps(make)
+        try:
+            first = await self.run(steps.next)
+        except BaseException:
+            self.drop(steps)
+            raise
+        return StreamedAnswer(self, steps, first, headers, media_type)
+
+    def drop(self, steps: Steps) -> None:
+        """Lets go of what an answer holds, once the step that may be at work has ended."""
+        self._threads.submit(steps.close)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Has the current task cut off when the server shuts down."""
+        task = asyncio.current_task()
+        if self._closing or task is None:
+            raise asyncio.CancelledError
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+
+class StreamedAnswer(Response):
+    """An answer sent chunk by chunk."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        steps: Steps,
+        first: bytes | None,
+        headers: Mapping[str, str],
+        media_type: str,
+    ) -> None:
+        super().__init__(None, headers=headers, media_type=media_type)
+        del self.headers["content-length"]
+        self._streams, self._steps, self._first = streams, steps, first
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Sends the answer; raises what broke it off."""
+        try:
+            with self._streams.under_way():
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                if scope["method"] != "HEAD":
+                    await self._send_chunks(send)
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._streams.drop(self._steps)
+
+    async def _send_chunks(self, send: Send) -> None:
+        chunk = self._first
+        while chunk is not None:
+            try:
+                async with asyncio.timeout(limits.SEND_STALL_SECONDS_MAX):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                raise StreamStalled from None
+            chunk = await self._streams.run(self._steps.next)
