@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+EVENTS ?= 1000000
+PARTS ?=
 
 # The uv that the dev group pins.
 UV := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
@@ -16,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench dist clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -44,6 +46,11 @@ arch: dev-env  ## check which module imports which
 
 unit: dev-env  ## run the tests (ARGS: options of pytest)
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+# Its packages are large, and nothing else needs them: they are added to the others here.
+bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=export,query)
+	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group bench
+	@$(BIN)/python -m bench --events $(EVENTS) $(if $(PARTS),--parts $(PARTS)) $(ARGS)
 
 dist: dev-env  ## build the sdist and the wheel
 	$(BIN)/python -m build --no-isolation

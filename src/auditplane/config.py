@@ -30,6 +30,7 @@ class Config:
     tls_key: Path | None
     kinds_extra: tuple[str, ...]
     secret_words: tuple[str, ...]
+    stall_seconds: int
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -56,7 +57,7 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Path:
-    return value if isinstance(value, Path) else Path(_text(value))
+    return Path(_text(value)).expanduser()
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -101,7 +102,15 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "details.secret-words": Setting(
         _texts, SECRET_WORDS, "A value in details whose key holds one of these is stored as [redacted]."
     ),
+    "streams.stall-seconds": Setting(
+        _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
+    ),
 }
+
+
+def flag(name: str) -> str:
+    """The flag of a setting, where a command has one."""
+    return "--" + name.replace(".", "-")
 
 
 def variable(name: str) -> str:
@@ -109,18 +118,24 @@ def variable(name: str) -> str:
     return "AUDITPLANE_" + re.sub(r"[.-]", "_", name).upper()
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Config:
+def describe(name: str) -> str:
+    """What a setting is for, for the help of its flag."""
+    setting = SETTINGS[name]
+    return f"{setting.help} Default: {setting.shown_default}. Environment: {variable(name)}."
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | None = None) -> Config:
     """The settings that flags (by dotted name, None for not given), environment and file give.
 
     Raises InvalidConfig, which names the setting and where it was given.
     """
-    file = file or (Path(environment["AUDITPLANE_CONFIG"]) if environment.get("AUDITPLANE_CONFIG") else None)
-    from_file = _from_file(file) if file else {}
+    file = file if file is not None else environment.get("AUDITPLANE_CONFIG") or None
+    from_file = _from_file(Path(file)) if file is not None else {}
     _refuse_unknown(environment)
     values = {}
     for name, setting in SETTINGS.items():
         if flags.get(name) is not None:
-            values[name] = _read(setting, flags[name], f"--{name}")
+            values[name] = _read(setting, flags[name], flag(name))
         elif environment.get(variable(name)):
             values[name] = _read(setting, environment[variable(name)], variable(name))
         elif name in from_file:
@@ -141,6 +156,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | 
         tls_key=values["tls.key"],
         kinds_extra=values["kinds.extra"],
         secret_words=values["details.secret-words"],
+        stall_seconds=values["streams.stall-seconds"],
     )
 
 

@@ -1,8 +1,8 @@
 """The demo: a data folder filled with the trail of an invented organisation, and how to greet its visitor."""
 
 import json
+import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Final
 
 from auditplane import demo_org, log
 from auditplane.access import SYSTEM, Access, Role
+from auditplane.errors import StoreError
 from auditplane.event import DEFAULT_ACCOUNT, Batch, Rules, parse
 from auditplane.store.sqlite import sealing
-from auditplane.store.sqlite.folder import DataFolder
+from auditplane.store.sqlite.folder import DataFolder, hold
 from auditplane.times import DAY_US
 
 EVENTS: Final = 50_000
@@ -21,36 +22,56 @@ BATCH_EVENTS: Final = 5_000
 KEY_DAYS: Final = 7
 
 
-def _clock() -> int:
-    return time.time_ns() // 1000
-
-
 def fill(path: Path, say: Callable[[str], None]) -> None:
-    """Makes the folder of the demo, whole or not at all; leaves one that is there as it is."""
+    """Makes the folder of the demo, whole or not at all; leaves one that is there as it is.
+
+    Raises StoreError when the folder holds other things, and FolderInUse when another process fills it.
+    """
     if (path / "control.db").exists():
         say(f"Using the trail in {path}.")
         return
+    if path.exists() and any(path.iterdir()):
+        raise StoreError(f"{path} is not a data folder, and not empty. Give the path of a new folder.")
     say(f"Inventing {EVENTS:,} events of the last {DAYS} days in {path} …")
-    unfinished = path.with_name(path.name + ".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    folder = DataFolder(unfinished)
+    whole = path.absolute()
+    unfinished = whole.with_name(f".{whole.name}.unfinished")
+    unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = hold(unfinished)
+    try:
+        _clear(unfinished)
+        _record_all(unfinished)
+        unfinished.rename(whole)
+    finally:
+        os.close(lock)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run that was broken off has left."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+
+
+def _record_all(path: Path) -> None:
+    folder = DataFolder(path)
     try:
         with folder.account(DEFAULT_ACCOUNT) as store:
             for batch in _batches():
-                (result,) = log.record(store, [log.Request(batch, SYSTEM)], _clock)
+                (result,) = log.record(store, [log.Request(batch, SYSTEM)], log.clock)
                 if isinstance(result, Exception):
                     raise result
             sealing.settle(store)
-        access = Access(folder, _clock)
+        access = Access(folder, log.clock)
         access.ensure_admin_key()
         access.close()
     finally:
         folder.close()
-    unfinished.rename(path)
 
 
 def _batches() -> Iterator[Batch]:
-    events = demo_org.events(until_us=_clock(), days=DAYS, count=EVENTS)
+    events = demo_org.events(until_us=log.clock(), days=DAYS, count=EVENTS)
     while part := list(islice(events, BATCH_EVENTS)):
         yield parse(json.dumps(part).encode(), Rules())
 
@@ -58,14 +79,14 @@ def _batches() -> Iterator[Batch]:
 def fresh_key(path: Path) -> str:
     """A new admin key of the demo, which ends by itself."""
     folder = DataFolder(path)
-    access = Access(folder, _clock)
+    access = Access(folder, log.clock)
     try:
         _, secret = access.create(
             account=DEFAULT_ACCOUNT,
             role=Role.ADMIN,
             by=SYSTEM,
             description="demo",
-            expires_us=_clock() + KEY_DAYS * DAY_US,
+            expires_us=log.clock() + KEY_DAYS * DAY_US,
         )
         return secret
     finally:

@@ -1,9 +1,9 @@
 """The audit event: reading it from JSON, checking it, and the bytes it is stored as. Pure.
 
 `parse` takes the body of a request and gives a `Batch`, or raises `InvalidEvents` that names each wrong
-member. What it lets through is what `problems` finds nothing wrong with: the fast way in and the careful
-check accept the same events. A doc is the canonical JSON of an event: members in the contract's order, no
-blanks, absent members left out, encoded once.
+member. What it lets through is what `problems` finds nothing wrong with. Where an object of the body holds a
+member twice, the last one counts; in `details` that is refused. A doc is the canonical JSON of an event:
+members in the contract's order, no blanks, absent members left out, encoded once.
 """
 
 import difflib
@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from itertools import islice
+from functools import lru_cache
+from itertools import count, islice
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -42,7 +42,11 @@ REDACTED: Final = "[redacted]"
 DEFAULT_ACCOUNT: Final = "default"
 
 _ABSENT: Final = Raw()
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LINE = re.compile(rb"\S[^\n]*")
+# In JSON: escapes of control characters but tab, LF and CR, and C1 control characters as they are.
+_ESCAPED_CONTROL = re.compile(rb"\\(?:[bf]|u00[0189]|u007[fF])")
+_RAW_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -66,6 +70,13 @@ class Event(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
 
 MEMBERS: Final = Event.__struct_fields__
 REQUIRED: Final = ("resourceName", "resourceKind", "action", "user")
+
+# An escape may take six bytes for a byte of compact JSON.
+_DETAILS_ESCAPED_BYTES_MAX: Final = 6 * limits.DETAILS_BYTES_MAX
+_EXPLAINED_BYTES_MAX: Final = 8 * limits.DOC_BYTES_MAX
+_COMMAS_UNSUSPICIOUS: Final = 16 * limits.BATCH_EVENTS_MAX
+_SHOWN_CHARS: Final = 64
+_NOT_UNICODE: Final = "a lone surrogate or bytes that are not UTF-8; send whole Unicode characters"
 
 
 @dataclass(frozen=True)
@@ -96,14 +107,13 @@ class Batch:
 
 _decode_array = msgspec.json.Decoder(list[Event]).decode
 _decode_one = msgspec.json.Decoder(Event).decode
-_decode_any = msgspec.json.Decoder().decode
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
-_encoder = msgspec.json.Encoder(decimal_format="number")
+_encoder = msgspec.json.Encoder()
 
 
 def encode_docs(events: Sequence[Event]) -> list[bytes]:
     """The docs of complete events. A doc holds no line feed: JSON escapes it."""
-    return _encoder.encode_lines(events)[:-1].split(b"\n")
+    return _encoder.encode_lines(events).splitlines()
 
 
 def decode_doc(doc: bytes) -> Event:
@@ -122,15 +132,14 @@ def parse(body: bytes, rules: Rules, *, lines: bool = False) -> Batch:
     Raises InvalidEvents with up to PROBLEMS_LISTED_MAX sentences, InvalidInput when the body is no JSON at
     all, TooLarge for more than BATCH_EVENTS_MAX events, and Forbidden for one of another account.
     """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
         events = [_decode_one(line) for line in _lines(body)] if lines else _decode_events(body)
         _check_count(len(events))
-        batch = _finish(events, rules, plain=_is_plain(body))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        batch = None
-    if batch is None:
-        raise _explain(_lines(body) if lines else _parts(body), rules)
-    return batch
+        return _finish(events, rules, plain=_is_plain(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput):
+        pass  # What is wrong is looked for anew, with care.
+    raise _explain(_lines(body) if lines else _parts(body), rules)
 
 
 def _lines(body: bytes) -> list[bytes]:
@@ -139,56 +148,64 @@ def _lines(body: bytes) -> list[bytes]:
 
 
 def _decode_events(body: bytes) -> list[Event]:
-    return [_decode_one(body)] if body.lstrip()[:1] == b"{" else _decode_array(body)
+    if body.lstrip()[:1] == b"{":
+        return [_decode_one(body)]
+    _check_length(body)
+    return _decode_array(body)
 
 
-def _check_count(count: int) -> None:
-    if count > limits.BATCH_EVENTS_MAX:
+def _check_length(body: bytes) -> None:
+    """Refuses an array of far too many objects before memory is spent on each of them."""
+    if len(body) <= 2 * _COMMAS_UNSUSPICIOUS or body.count(b",") <= _COMMAS_UNSUSPICIOUS:
+        return
+    numbers = count(1)
+
+    class Item(msgspec.Struct, gc=False):
+        def __post_init__(self) -> None:
+            _check_count(next(numbers))
+
+    msgspec.json.decode(body, type=list[Item])
+
+
+def _check_count(events: int) -> None:
+    if events > limits.BATCH_EVENTS_MAX:
         raise TooLarge(
             f"A request may hold at most {limits.BATCH_EVENTS_MAX:,} events; send them in several requests."
         )
-    if count == 0:
+    if events == 0:
         raise InvalidEvents("The body holds no event; send one JSON object, an array of them, or NDJSON.")
 
 
 def _is_plain(body: bytes) -> bool:
     """Whether no text in the body can hold a control character: then none need be looked at."""
-    return b"\\" not in body and body.isascii() and b"\x7f" not in body
+    return (
+        b"\x7f" not in body
+        and (b"\\" not in body or not _ESCAPED_CONTROL.search(body))
+        and (body.isascii() or not _RAW_CONTROL.search(body))
+    )
 
 
-def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch | None:
-    """Checks what the decoder did not and fills in descriptions; None when anything is wrong."""
+def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch:
+    """Checks what the decoder did not and fills in descriptions; raises InvalidInput at the first fault."""
     times: list[int | None] = []
     composed: list[int] = []
     kinds = rules.kinds
+    own = None if rules.account == DEFAULT_ACCOUNT else rules.account
     for position, event in enumerate(events):
         if event.resourceKind not in kinds or not (event.user and event.action and event.resourceName):
-            return None
-        if not plain and not _texts_clean(event):
-            return None
+            raise InvalidInput("lacks a member, or is of an unknown kind")
+        if not (plain or _texts_clean(event)):
+            raise InvalidInput("holds a control character")
         if event.id is not None:
-            event.id = event.id.upper()
-            if not is_ulid(event.id):
-                return None
-        at = None
-        if event.timestamp is not None:
-            try:
-                at = parse_rfc3339(event.timestamp)
-            except ValueError:
-                return None
-            if at < 0:
-                return None
-        times.append(at)
+            event.id = _given_id(event.id)
+        times.append(None if event.timestamp is None else _given_time(event.timestamp))
         if event.account and event.account != rules.account:
             raise _other_account(event.account)
-        event.account = None if rules.account == DEFAULT_ACCOUNT else rules.account
+        event.account = own
         if not event.configuration:
             event.configuration = None
         if event.details is not _ABSENT:
-            try:
-                event.details = clean_details(bytes(event.details), rules.secret_words)
-            except InvalidInput:
-                return None
+            event.details = clean_details(bytes(event.details), rules.secret_words)
         if not event.description:
             event.description = compose(event)
             composed.append(position)
@@ -198,6 +215,29 @@ def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch | None:
 def _texts_clean(event: Event) -> bool:
     text = f"{event.resourceName}{event.description}{event.configuration}{event.action}{event.user}"
     return _CONTROL.search(text) is None
+
+
+def _given_id(text: str) -> str:
+    """A given id in capital letters; raises InvalidInput when it is no ULID."""
+    if text.isascii() and is_ulid(text.upper()):
+        return text.upper()
+    raise InvalidInput(
+        f"must be a ULID (26 letters and digits, no I, L, O, U, the first at most 7), is {_quote(text)}"
+    )
+
+
+def _given_time(text: str) -> int:
+    """A given timestamp in microseconds since 1970; raises InvalidInput when it is none, or earlier."""
+    try:
+        at = parse_rfc3339(text)
+    except ValueError:
+        example = "2026-03-18T18:21:09.000001Z"
+        raise InvalidInput(
+            f"must be an RFC 3339 date and time such as {example}, is {_quote(text)}"
+        ) from None
+    if at < 0:
+        raise InvalidInput(f"must not be before 1970, is {_quote(text)}")
+    return at
 
 
 def compose(event: Event) -> str:
@@ -210,84 +250,100 @@ def compose(event: Event) -> str:
     return f"{text} in configuration {event.configuration}" if event.configuration else text
 
 
-# Details: a JSON object that is stored compactly, its order kept, its secrets replaced.
+# Details: a JSON object that is stored compactly, its order and numbers kept, its secrets replaced.
 
 
 def clean_details(raw: bytes, secret_words: Sequence[str]) -> Raw:
     """The details to store for those given as JSON; absent for `null`.
 
     Raises InvalidInput when they are not a JSON object, hold a key twice or a lone surrogate, are nested
-    too deep, or are longer than DETAILS_BYTES_MAX once compact.
+    too deep, or are longer than DETAILS_BYTES_MAX once compact. What is replaced is not looked at.
     """
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_decimal,
-            parse_int=_integer,
-            parse_constant=_no_constant,
-        )
+        if len(raw) > _DETAILS_ESCAPED_BYTES_MAX:
+            raw = msgspec.json.format(raw, indent=-1)
+            _check_details_bytes(len(raw), _DETAILS_ESCAPED_BYTES_MAX)
+        value = _careful.decode(raw.decode("utf-8"))
     except RecursionError:
-        raise InvalidInput(f"must be nested at most {limits.DETAILS_DEPTH_MAX} deep") from None
-    except ValueError as error:
+        raise _too_deep() from None
+    except (ValueError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"is not valid JSON: {error}") from None
-    if value is None:
-        return _ABSENT
+    return _ABSENT if value is None else _compact(value, tuple(secret_words))
+
+
+def _compact(value: Any, secret_words: tuple[str, ...]) -> Raw:
     if not isinstance(value, dict):
         raise InvalidInput("must be a JSON object")
     try:
-        compact = _encoder.encode(_redact(value, _secret_pattern(tuple(secret_words)), 1))
+        compact = _encoder.encode(_redact(value, _secret_finder(secret_words), 1))
     except UnicodeEncodeError:
-        raise InvalidInput("holds a lone surrogate; send whole Unicode characters") from None
-    if len(compact) > limits.DETAILS_BYTES_MAX:
-        raise InvalidInput(f"must be at most {limits.DETAILS_BYTES_MAX:,} bytes, has {len(compact):,}")
+        raise InvalidInput(f"holds {_NOT_UNICODE}") from None
+    _check_details_bytes(len(compact), limits.DETAILS_BYTES_MAX)
     return Raw(compact)
 
 
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) < 19 else _decimal(text)  # noqa: PLR2004 - what fits 64 bits
+def _check_details_bytes(size: int, size_max: int) -> None:
+    if size > size_max:
+        raise InvalidInput(f"must be at most {limits.DETAILS_BYTES_MAX:,} bytes, has {size:,}")
 
 
-def _decimal(text: str) -> Decimal:
-    """Keeps every digit as it was given."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise InvalidInput(f"holds the number {_printable(text)}, which is out of range") from None
+def _too_deep() -> InvalidInput:
+    return InvalidInput(f"must be nested at most {limits.DETAILS_DEPTH_MAX} deep")
+
+
+class _Repetitive(dict[str, Any]):
+    """A JSON object that holds `key` more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        seen: set[str] = set()
+        self.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repetitive(pairs)
 
 
 def _no_constant(text: str) -> None:
-    raise InvalidInput(f"holds {text}, which is not JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidInput(f"holds the key {_quote(twice)} twice in one object")
-    return found
+_NESTED: Final = (dict, list, _Repetitive)
+# Numbers are kept as they were written.
+_careful = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=Raw, parse_int=Raw, parse_constant=_no_constant
+)
 
 
-def _secret_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(_squash(word)) for word in words) or r"(?!)")
+@lru_cache(maxsize=64)
+def _secret_finder(words: tuple[str, ...]) -> Callable[[str], bool]:
+    """Tells whether a key looks like one of a secret: whether it holds one of some words."""
+    squashed = [re.escape(word) for word in map(_squash, words) if word]
+    search = re.compile("|".join(squashed) or r"(?!)").search
+    cached = lru_cache(maxsize=4096)(lambda key: search(_squash(key)) is not None)
+    return lambda key: cached(key) if len(key) <= _SHOWN_CHARS else cached.__wrapped__(key)
 
 
 def _squash(key: str) -> str:
     return re.sub(r"[\W_]+", "", key).casefold()
 
 
-def _redact(value: Any, secret: re.Pattern[str], depth: int) -> Any:
+def _redact(value: Any, is_secret: Callable[[str], bool], depth: int) -> Any:
+    """An object or array that is `depth` deep, the outermost being 1, with what is secret in it replaced."""
     if depth > limits.DETAILS_DEPTH_MAX:
-        raise InvalidInput(f"must be nested at most {limits.DETAILS_DEPTH_MAX} deep")
-    if isinstance(value, dict):
-        return {
-            key: REDACTED if inner is not None and secret.search(_squash(key)) else _redact(inner, secret, depth + 1)
-            for key, inner in value.items()
-        }
+        raise _too_deep()
     if isinstance(value, list):
-        return [_redact(inner, secret, depth + 1) for inner in value]
-    return value
+        return [_redact(inner, is_secret, depth + 1) if type(inner) in _NESTED else inner for inner in value]
+    if isinstance(value, _Repetitive):
+        raise InvalidInput(f"holds the key {_quote(value.key)} twice in one object")
+    found = {}
+    for key, inner in value.items():
+        if inner is not None and is_secret(key):
+            found[key] = REDACTED
+        else:
+            found[key] = _redact(inner, is_secret, depth + 1) if type(inner) in _NESTED else inner
+    return found
 
 
 # The careful check, which explains.
@@ -295,38 +351,47 @@ def _redact(value: Any, secret: re.Pattern[str], depth: int) -> Any:
 
 def _parts(body: bytes) -> list[bytes]:
     """The JSON texts of the events in a body; raises InvalidInput when they can't be told apart."""
+    if body.lstrip()[:1] == b"{":
+        return [body]
+    # A wrong escape is a fault of its event, and must not keep the others from being told apart.
+    masked = body.replace(b"\\\\", b"xx").replace(b'\\"', b"xx").replace(b"\\", b"x")
     try:
-        if body.lstrip()[:1] == b"{":
-            return [body]
-        return [bytes(raw) for raw in _decode_raws(body)]
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"The body is not UTF-8: {error}.") from None
+        _check_length(masked)
+        raws = _decode_raws(masked)
     except RecursionError:
         raise InvalidInput("The body is nested too deep.") from None
     except msgspec.ValidationError:
         raise InvalidInput("The body must be one JSON object, an array of objects, or NDJSON.") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"The body is not valid JSON: {_decode_error(error)}.") from None
+    return _slices(body, masked, raws)
+
+
+def _slices(body: bytes, masked: bytes, raws: Iterable[Raw]) -> list[bytes]:
+    """What stands in `body` where `raws` stand, one after the other, in `masked`."""
+    found = []
+    end = 0
+    for raw in raws:
+        start = masked.index(raw, end)
+        end = start + len(bytes(raw))
+        found.append(body[start:end])
+    return found
 
 
 def _decode_error(error: Exception) -> str:
     text = str(error)
-    return "it ends too early or holds a lone surrogate" if "truncated" in text else text.removeprefix("JSON is malformed: ")
+    return "it ends too early" if "truncated" in text else text.removeprefix("JSON is malformed: ")
 
 
 def _explain(parts: Sequence[bytes], rules: Rules) -> InvalidEvents:
     """What is wrong with the events, by position and member."""
     _check_count(len(parts))
     found: list[str] = []
-    more = 0
     for position, part in enumerate(parts):
-        for problem in problems(part, rules):
-            if len(found) < limits.PROBLEMS_LISTED_MAX:
-                found.append(f"events[{position}]{problem}")
-            else:
-                more += 1
-    if more:
-        found.append(f"and {more:,} more; nothing was stored.")
+        found.extend(f"events[{position}]{problem}" for problem in problems(part, rules))
+        if len(found) > limits.PROBLEMS_LISTED_MAX:
+            found[limits.PROBLEMS_LISTED_MAX :] = ["There is more that is wrong; nothing was stored."]
+            break
     return InvalidEvents(*found)
 
 
@@ -336,78 +401,80 @@ def problems(part: bytes, rules: Rules) -> list[str]:
     Raises Forbidden when it names another account.
     """
     try:
-        value = _decode_any(part)
-        raws = msgspec.json.decode(part, type=dict[str, Raw]) if isinstance(value, dict) else {}
-    except UnicodeDecodeError:
-        return [": is not UTF-8"]
+        _finish([_decode_one(part)], rules, plain=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput) as error:
+        if len(part) > _EXPLAINED_BYTES_MAX:
+            return [f": has {len(part):,} bytes, far more than an event may have"]
+        return _explain_one(part, rules) or [f": {_decode_error(error)}"]
+    return []
+
+
+def _explain_one(part: bytes, rules: Rules) -> list[str]:
+    try:
+        event = _careful.decode(part.decode("utf-8", "surrogateescape"))
     except RecursionError:
         return [": is nested too deep"]
-    except msgspec.DecodeError as error:
-        return [f": is not valid JSON: {_decode_error(error)}"]
-    if not isinstance(value, dict):
+    except ValueError as error:
+        return [f": is not valid JSON: {error}"]
+    if not isinstance(event, dict):
         return [": must be a JSON object"]
-    found = [f".{_printable(key)}: is not a member of an event{_hint(key, MEMBERS)}" for key in value if key not in MEMBERS]
-    for member in MEMBERS:
-        given = value.get(member)
-        problem = None
-        if member == "details":
-            problem = _details_problem(raws.get(member), rules)
-        elif given is None:
-            problem = "is missing" if member in REQUIRED else None
-        elif not isinstance(given, str):
-            problem = "must be a string"
-        else:
-            problem = _CHECKS[member](given, rules)
-        if problem:
-            found.append(f".{member}: {problem}")
+    unknown = islice((key for key in event if key not in MEMBERS), limits.PROBLEMS_LISTED_MAX)
+    found = [f".{_printable(key)}: is not a member of an event{_hint(key, MEMBERS)}" for key in unknown]
+    for member, check in _CHECKS.items():
+        try:
+            check(event.get(member), rules)
+        except InvalidInput as error:
+            found.append(f".{member}: {error}")
     return found
 
 
-def _details_problem(raw: Raw | None, rules: Rules) -> str | None:
-    if raw is None:
-        return None
-    try:
-        clean_details(bytes(raw), rules.secret_words)
-    except InvalidInput as error:
-        return str(error)
-    return None
+_Check = Callable[[Any, Rules], object]
+"""Checks what was given as a member, None when nothing was; raises InvalidInput."""
 
 
-def _text(low: int, high: int) -> Callable[[str, Rules], str | None]:
-    def check(text: str, _rules: Rules) -> str | None:
+def _string(check: Callable[[str, Rules], object], *, required: bool = False) -> _Check:
+    def checked(given: Any, rules: Rules) -> None:
+        if given is None and required:
+            raise InvalidInput("is missing")
+        if given is None:
+            return
+        if not isinstance(given, str):
+            raise InvalidInput("must be a string")
+        check(given, rules)
+
+    return checked
+
+
+def _text(low: int, high: int) -> _Check:
+    def check(text: str, _rules: Rules) -> None:
         if not low <= len(text) <= high:
-            return f"must be {f'{low} to' if low else 'at most'} {high:,} characters, has {len(text):,}"
+            bounds = f"{low} to {high:,}" if low else f"at most {high:,}"
+            raise InvalidInput(f"must be {bounds} characters, has {len(text):,}")
+        if bad := _SURROGATE.search(text):
+            raise InvalidInput(f"holds {_NOT_UNICODE} at position {bad.start()}")
         if bad := _CONTROL.search(text):
-            return f"holds the control character U+{ord(bad[0]):04X} at position {bad.start()}; only tab and line breaks are taken"
-        return None
+            raise InvalidInput(
+                f"holds the control character U+{ord(bad[0]):04X} at position {bad.start()}; "
+                "only tab and line breaks are taken"
+            )
 
-    return check
-
-
-def _check_id(text: str, _rules: Rules) -> str | None:
-    if is_ulid(text.upper()):
-        return None
-    return f"must be a ULID (26 letters and digits, no I, L, O, U, the first at most 7), is {_quote(text)}"
+    return _string(check, required=low > 0)
 
 
-def _check_timestamp(text: str, _rules: Rules) -> str | None:
-    try:
-        at = parse_rfc3339(text)
-    except ValueError:
-        return f"must be an RFC 3339 date and time such as 2026-03-18T18:21:09.000001Z, is {_quote(text)}"
-    return None if at >= 0 else f"must not be before 1970, is {_quote(text)}"
+def _check_kind(text: str, rules: Rules) -> None:
+    if text not in rules.kinds:
+        hint = _hint(text, (*KINDS, *rules.extra_kinds))
+        raise InvalidInput(f"{_quote(text)} is not a known kind{hint}")
 
 
-def _check_kind(text: str, rules: Rules) -> str | None:
-    if text in rules.kinds:
-        return None
-    return f"{_quote(text)} is not a known kind{_hint(text, (*KINDS, *rules.extra_kinds))}"
-
-
-def _check_account(text: str, rules: Rules) -> str | None:
+def _check_account(text: str, rules: Rules) -> None:
     if text and text != rules.account:
         raise _other_account(text)
-    return None
+
+
+def _check_details(given: Any, rules: Rules) -> None:
+    if given is not None:
+        _compact(given, tuple(rules.secret_words))
 
 
 def _other_account(text: str) -> Forbidden:
@@ -415,16 +482,18 @@ def _other_account(text: str) -> Forbidden:
 
 
 _name = _text(1, limits.NAME_CHARS_MAX)
-_CHECKS: Final[dict[str, Callable[[str, Rules], str | None]]] = {
-    "id": _check_id,
-    "timestamp": _check_timestamp,
+# In the order of the members.
+_CHECKS: Final[dict[str, _Check]] = {
+    "id": _string(lambda text, _rules: _given_id(text)),
+    "timestamp": _string(lambda text, _rules: _given_time(text)),
     "resourceName": _name,
     "description": _text(0, limits.DESCRIPTION_CHARS_MAX),
-    "resourceKind": _check_kind,
+    "resourceKind": _string(_check_kind, required=True),
     "configuration": _text(0, limits.NAME_CHARS_MAX),
     "action": _text(1, limits.ACTION_CHARS_MAX),
     "user": _name,
-    "account": _check_account,
+    "account": _string(_check_account),
+    "details": _check_details,
 }
 
 
@@ -443,7 +512,7 @@ def _hint(text: str, known: Iterable[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    shown = text if len(text) <= 64 else text[:63] + "…"  # noqa: PLR2004 - a line of an error message
+    shown = text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
     return _SURROGATE.sub("?", shown)
 
 

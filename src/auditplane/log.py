@@ -8,14 +8,15 @@ import binascii
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from auditplane import limits, merkle, render, ulid
-from auditplane.errors import AuditplaneError, Conflict, InvalidEvents, NotFound, Unavailable
+from auditplane.errors import Conflict, InvalidEvents, NotFound, Unavailable
 from auditplane.event import Batch, Event, decode_doc, encode_docs
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
@@ -29,6 +30,12 @@ from auditplane.times import format_us, parse_rfc3339
 Clock = Callable[[], int]
 """Gives the time in microseconds since 1970."""
 
+
+def clock() -> int:
+    """The system's time in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
 _SALT_BYTES: Final = 16
 
 
@@ -37,7 +44,10 @@ _SALT_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Events that wait to be recorded; `by` is the id of the API key, `token` is handed back with the result."""
+    """Events that wait to be recorded.
+
+    `by` is the id of the API key; `token` is handed back with the result.
+    """
 
     batch: Batch
     by: str
@@ -61,15 +71,16 @@ def record(store: AccountStore, requests: Sequence[Request], clock: Clock) -> li
                     results.append(error)
             transaction.state.at_us = now
     except Exception as error:  # noqa: BLE001 - nothing was recorded, and each request hears why
-        return [result if isinstance(result, Exception) else error for result in results] or [error] * len(requests)
+        results += [error] * (len(requests) - len(results))
+        return [result if isinstance(result, Exception) else error for result in results]
     return results
 
 
 def _record_one(transaction: Transaction, request: Request, now: int) -> list[str]:
     """Gives the events of a request what the server gives, and adds those that are new."""
     events, times = request.batch.events, _times(request.batch, now)
-    known = _known(transaction, request.batch, times)
-    fresh = [position for position in range(len(events)) if position not in known] if known else range(len(events))
+    known = _known(transaction, request.batch)
+    fresh = [position for position in range(len(events)) if position not in known]
     state = transaction.state
     newest = max(state.newest_us, max((times[position] or 0 for position in fresh), default=0))
     assigned = max(now, newest + 1)
@@ -115,12 +126,12 @@ def _times(batch: Batch, now: int) -> Sequence[int | None]:
     return [None if us is None or us > now else us for us in batch.times]
 
 
-def _known(transaction: Transaction, batch: Batch, times: Sequence[int | None]) -> dict[int, str]:
-    """The positions of events that were recorded before, or stand earlier in the batch, with their ids.
+def _known(transaction: Transaction, batch: Batch) -> set[int]:
+    """The positions of events that were recorded before, or stand earlier in the batch.
 
     Raises Conflict when one has other content.
     """
-    known: dict[int, str] = {}
+    known: set[int] = set()
     first: dict[str, int] = {}
     for position, event in enumerate(batch.events):
         if event.id is None:
@@ -130,15 +141,16 @@ def _known(transaction: Transaction, batch: Batch, times: Sequence[int | None]) 
         if stored is not None:
             same = _same(batch, position, decode_doc(stored.doc), _at_us(stored))
         elif earlier != position:
-            same = _same_event(batch, position, batch.events[earlier]) and batch.times[position] == batch.times[earlier]
+            same_time = batch.times[position] in (None, batch.times[earlier])
+            same = same_time and _same_event(batch, position, batch.events[earlier])
         else:
             continue
         if not same:
             raise Conflict(
-                f"events[{position}].id: {event.id} was recorded before with other content; nothing was stored. "
-                "Give a new event a new id, or leave the id out."
+                f"events[{position}].id: {event.id} was recorded before with other content; "
+                "nothing was stored. Give a new event a new id, or leave the id out."
             )
-        known[position] = event.id
+        known.add(position)
     return known
 
 
@@ -151,7 +163,9 @@ def _same(batch: Batch, position: int, stored: Event, at_us: int) -> bool:
     given = batch.times[position]
     us = parse_rfc3339(stored.timestamp or "")
     # A timestamp of the near future had become the server's time, which is the commit's or later.
-    same_time = given is None or given == us or at_us <= us < given <= at_us + limits.FUTURE_US_MAX
+    same_time = (
+        given is None or given == us or (at_us <= us and at_us < given <= at_us + limits.FUTURE_US_MAX)
+    )
     return same_time and _same_event(batch, position, stored)
 
 
@@ -178,14 +192,6 @@ def _stamps(now: int, by: str, count: int) -> list[bytes]:
     ]
 
 
-@dataclass(slots=True)
-class _Queue:
-    """What waits for one account."""
-
-    requests: deque[Request] = field(default_factory=deque)
-    scheduled: bool = False
-
-
 class Recorder:
     """Records for all accounts on a few threads; accounts take turns, one commit each.
 
@@ -197,8 +203,11 @@ class Recorder:
     ) -> None:
         self._folder, self._clock, self._deliver = folder, clock, deliver
         self._mutex = threading.Lock()
-        self._queues: dict[str, _Queue] = {}
+        self._all_answered = threading.Condition(self._mutex)
+        # An account is here while a commit of its is under way or to come.
+        self._queues: dict[str, deque[Request]] = {}
         self._events_waiting = 0
+        self._closed = False
         self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
 
     @property
@@ -207,51 +216,60 @@ class Recorder:
         return self._events_waiting
 
     def submit(self, account: str, request: Request) -> None:
-        """Queues a request; raises Unavailable when too much is waiting."""
+        """Queues a request; raises Unavailable when too much is waiting, or after `close`."""
         count = len(request.batch.events)
         with self._mutex:
+            if self._closed:
+                raise Unavailable("The server is shutting down; try again in a moment.")
             if self._events_waiting and self._events_waiting + count > limits.APPEND_EVENTS_WAITING_MAX:
-                raise Unavailable("More events wait to be recorded than the server can take; try again in a moment.")
+                raise Unavailable("More events wait than the server can record; try again in a moment.")
             self._events_waiting += count
-            queue = self._queues.setdefault(account, _Queue())
-            queue.requests.append(request)
-            if queue.scheduled:
+            if account in self._queues:
+                self._queues[account].append(request)
                 return
-            queue.scheduled = True
+            self._queues[account] = deque((request,))
         self._threads.submit(self._drain, account)
 
     def _drain(self, account: str) -> None:
         """Commits once what waits for an account, and takes its turn again when more came meanwhile."""
         requests = self._take(account)
+        results = self._record(account, requests)
         try:
-            with self._folder.account(account) as store:
-                results = record(store, requests, self._clock)
-        except Exception as error:  # noqa: BLE001 - each request hears why
-            results = [error] * len(requests)
-        with self._mutex:
-            self._events_waiting -= sum(len(request.batch.events) for request in requests)
-            queue = self._queues[account]
-            again = bool(queue.requests)
-            if not again:
-                del self._queues[account]
-        self._deliver(list(zip(requests, results, strict=True)))
-        if again:
-            self._threads.submit(self._drain, account)
+            self._deliver(list(zip(requests, results, strict=True)))
+        finally:
+            with self._mutex:
+                self._events_waiting -= sum(len(request.batch.events) for request in requests)
+                again = bool(self._queues[account])
+                if not again:
+                    del self._queues[account]
+                    self._all_answered.notify_all()
+            if again:
+                self._threads.submit(self._drain, account)
 
     def _take(self, account: str) -> list[Request]:
         taken: list[Request] = []
         events = 0
         with self._mutex:
-            waiting = self._queues[account].requests
-            while waiting and (not taken or events + len(waiting[0].batch.events) <= limits.COMMIT_EVENTS_MAX):
+            waiting = self._queues[account]
+            while waiting:
+                events += len(waiting[0].batch.events)
+                if taken and events > limits.COMMIT_EVENTS_MAX:
+                    break
                 taken.append(waiting.popleft())
-                events += len(taken[-1].batch.events)
         return taken
+
+    def _record(self, account: str, requests: Sequence[Request]) -> list[Result]:
+        try:
+            with self._folder.account(account) as store:
+                return record(store, requests, self._clock)
+        except Exception as error:  # noqa: BLE001 - each request hears why
+            return [error] * len(requests)
 
     def close(self) -> None:
         """Waits until all that was submitted is answered."""
-        while self._queues:
-            self._threads.submit(int).result()
+        with self._mutex:
+            self._all_answered.wait_for(lambda: not self._queues)
+            self._closed = True
         self._threads.shutdown()
 
 
@@ -290,7 +308,8 @@ class Answer:
             out += self._flushed(waiting)
             yield b"".join(out)
         waiting.append(render.tail(form))
-        yield b"".join(self._flushed(waiting))
+        # An encoded body holds one frame at least.
+        yield b"".join(self._flushed(waiting)) or (compress(b"") if self._packed and first else b"")
 
     def _flushed(self, waiting: list[bytes]) -> list[bytes]:
         text = b"".join(waiting)

@@ -13,12 +13,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
+from itertools import islice
 from typing import Final
 
 from auditplane import limits
 from auditplane.errors import InvalidQuery
 from auditplane.event import Event, nearest
-from auditplane.times import DAY_US, SECOND_US, epoch_seconds, offset_seconds, parse_rfc3339
+from auditplane.times import DAY_US, SECOND_US, epoch_seconds, in_calendar, offset_seconds, parse_rfc3339
 
 
 class Order(Enum):
@@ -137,7 +138,8 @@ _TEXT_DATE = re.compile(
     r"(?:[Zz]|([+ -])([0-9]{2})(?::?([0-9]{2}))?)"
 )
 DATE_FORMS: Final = (
-    "YYYYMMDDHHMMSS or YYYYMMDD (UTC), RFC 3339 such as 2026-03-18T18:21:09Z, or 2026-03-18 18:21:09.000001+00"
+    "YYYYMMDDHHMMSS or YYYYMMDD (UTC), RFC 3339 such as 2026-03-18T18:21:09Z, "
+    "or 2026-03-18 18:21:09.000001+00"
 )
 
 
@@ -154,7 +156,7 @@ def parse_date(text: str, name: str = "date") -> tuple[int, int]:
         if match := _TEXT_DATE.fullmatch(text):
             second = epoch_seconds(*(int(match[i]) for i in range(1, 7)))
             if match[8]:
-                second -= offset_seconds(match[8], match[9], match[10])
+                second = in_calendar(second - offset_seconds(match[8], match[9], match[10]))
             digits = (match[7] or "")[:6]
             first = second * SECOND_US + int(digits.ljust(6, "0"))
             return first, first + 10 ** (6 - len(digits)) - 1
@@ -173,6 +175,7 @@ FILTERS: Final = (CONFIGURATION, USER, MIN_DATE, MAX_DATE, ACTION, KIND, NAME, W
 LIST_PARAMETERS: Final = (*FILTERS, ORDER, AFTER, LIMIT, CURSOR)
 DOWNLOAD_PARAMETERS: Final = (*FILTERS, ORDER, AFTER, RAW)
 COUNT_PARAMETERS: Final = FILTERS
+SINGLE: Final = (MIN_DATE, MAX_DATE, ORDER, AFTER, LIMIT, CURSOR, RAW)
 
 
 def parse_query(
@@ -183,20 +186,18 @@ def parse_query(
     An empty value counts as not given. Raises InvalidQuery with a sentence for each thing that is wrong.
     """
     given = [(name, value) for name, value in parameters if name not in allowed or value]
-    wrong = [_unknown(name, allowed) for name, _ in given if name not in allowed]
     if len(given) > limits.QUERY_VALUES_MAX:
-        wrong.append(f"At most {limits.QUERY_VALUES_MAX} parameters can be given, these are {len(given)}.")
-    if wrong:
-        raise InvalidQuery(*dict.fromkeys(wrong[: limits.PROBLEMS_LISTED_MAX]))
+        raise InvalidQuery(f"At most {limits.QUERY_VALUES_MAX} parameters can be given, not {len(given):,}.")
+    unknown = dict.fromkeys(name for name, _ in given if name not in allowed)
+    if unknown:
+        raise InvalidQuery(*(_unknown(name, allowed) for name in islice(unknown, limits.PROBLEMS_LISTED_MAX)))
     values: dict[str, list[str]] = {}
     for name, value in given:
         values.setdefault(name, []).append(value)
-    for name in (MIN_DATE, MAX_DATE, ORDER, AFTER, LIMIT, CURSOR, RAW):
-        if len(values.get(name, ())) > 1:
-            wrong.append(f"{name}: can be given only once.")
-    if wrong:
-        raise InvalidQuery(*wrong)
-    return _Reader(values, wrong).query(account, kinds)
+    twice = [name for name in SINGLE if len(values.get(name, ())) > 1]
+    if twice:
+        raise InvalidQuery(*(f"{name}: can be given only once." for name in twice))
+    return _Reader(values).query(account, kinds)
 
 
 def flag(value: str | None, name: str) -> bool:
@@ -209,9 +210,9 @@ def flag(value: str | None, name: str) -> bool:
 class _Reader:
     """Reads values one by one and gathers what is wrong with them."""
 
-    def __init__(self, values: dict[str, list[str]], wrong: list[str]) -> None:
+    def __init__(self, values: dict[str, list[str]]) -> None:
         self.values = values
-        self.wrong = wrong
+        self.wrong: list[str] = []
 
     def query(self, account: str, kinds: Collection[str]) -> Query:
         min_us, max_us = self._date(MIN_DATE, 0), self._date(MAX_DATE, 1)
@@ -303,13 +304,14 @@ class _Reader:
 
 
 def _unknown(name: str, allowed: Sequence[str]) -> str:
-    near = nearest(name.replace("_", "-"), allowed)
+    parts = [known for known in allowed if name.lower() in known.split("-")]
+    near = parts[0] if parts else nearest(name, allowed)
     hint = f"did you mean {near}?" if near else f"known are {', '.join(allowed)}."
     return f"{_shown(name)} is not a parameter of this; {hint}"
 
 
 def _shown(text: str) -> str:
-    cut = text if len(text) <= 64 else text[:63] + "…"  # noqa: PLR2004 - a line of an error message
+    cut = text if len(text) <= 64 else text[:63] + "…"
     return '"' + cut.encode("utf-8", "replace").decode().replace('"', "'") + '"'
 
 
@@ -340,4 +342,5 @@ def decode_cursor(text: str, query: Query, account: str) -> Cursor:
 
 
 def _digest(query: Query, account: str) -> bytes:
-    return sha256(f"{account}\n{replace(query, limit=None, cursor=None)!r}".encode("utf-8", "replace")).digest()[:8]
+    text = f"{account}\n{replace(query, limit=None, cursor=None)!r}"
+    return sha256(text.encode("utf-8", "replace")).digest()[:8]

@@ -4,7 +4,6 @@ CSV is RFC 4180 with CRLF in UTF-8. Unless it is raw, a cell that a spreadsheet 
 (first character `= + - @`, tab, CR or LF), or that begins with `'`, gets a leading `'`.
 """
 
-import re
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
@@ -28,10 +27,8 @@ class Form(Enum):
 
 
 CSV_HEADER: Final = ",".join(MEMBERS).encode() + b"\r\n"
-_COMMAS: Final = len(MEMBERS) - 1
-_UNSAFE = re.compile(r"(?:^|[,\n])[=+\-@\t']")
-_QUOTED = re.compile(r'[",\r\n]')
-_GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_TEXT_COMMAS: Final = len(MEMBERS) - 2
+_GUARDED: Final = frozenset("=+-@\t\r\n'")
 
 
 def head(form: Form) -> bytes:
@@ -60,30 +57,23 @@ def joined(lines: bytes, *, first: bool) -> bytes:
 
 def csv_lines(docs: Sequence[bytes], *, guard: bool) -> tuple[bytes, bool]:
     """The CSV lines of docs, and whether the guard had to change any cell."""
-    rows = [_cells(event) for event in decode_docs(docs)]
-    lines = [",".join(row) for row in rows]
+    lines = []
     changed = False
-    if not _is_plain("\n".join(lines), len(lines), guard=guard):
-        for i, row in enumerate(rows):
-            if not _is_plain(lines[i], 1, guard=guard):
-                cells = _guarded(row) if guard else row
-                changed = changed or cells is not row
-                lines[i] = ",".join([_quoted(cell) for cell in cells])
-    return "\r\n".join(lines).encode() + b"\r\n", changed
+    for event in decode_docs(docs):
+        row = _texts(event)
+        if guard and _is_unsafe(row):
+            row = [_guarded(cell) for cell in row]
+            changed = True
+        line = ",".join(row)
+        if '"' in line or line.count(",") > _TEXT_COMMAS or "\n" in line or "\r" in line:
+            line = ",".join([_quoted(cell) for cell in row])
+        details = bytes(event.details).decode()
+        lines.append(f"{line},{_quoted(details)}\r\n" if details else f"{line},\r\n")
+    return "".join(lines).encode(), changed
 
 
-def _is_plain(text: str, rows: int, *, guard: bool) -> bool:
-    """Whether no cell of some joined rows needs quotes or the guard."""
-    return (
-        '"' not in text
-        and "\r" not in text
-        and text.count(",") == _COMMAS * rows
-        and text.count("\n") == rows - 1
-        and not (guard and _UNSAFE.search(text))
-    )
-
-
-def _cells(event: Event) -> tuple[str, ...]:
+def _texts(event: Event) -> Sequence[str]:
+    """The cells but for the details, which begin with `{` and so need no guard."""
     return (
         event.id or "",
         event.timestamp or "",
@@ -94,21 +84,26 @@ def _cells(event: Event) -> tuple[str, ...]:
         event.action,
         event.user,
         event.account or "",
-        bytes(event.details).decode(),
     )
 
 
-def _guarded(row: tuple[str, ...]) -> tuple[str, ...]:
-    """The row with a `'` before each cell that needs one; the same object when none does."""
-    if not any(cell.startswith(_GUARDED) for cell in row):
-        return row
-    return tuple("'" + cell if cell.startswith(_GUARDED) else cell for cell in row)
+def _is_unsafe(row: Sequence[str]) -> bool:
+    """Whether a cell needs the guard; ids, timestamps and accounts begin with a letter or a digit."""
+    _, _, name, description, kind, configuration, action, user, _ = row
+    firsts = (name[:1], description[:1], kind[:1], configuration[:1], action[:1], user[:1])
+    return not _GUARDED.isdisjoint(firsts)
+
+
+def _guarded(cell: str) -> str:
+    return "'" + cell if cell[:1] in _GUARDED else cell
 
 
 def unguard(cell: str) -> str:
     """The cell as it was recorded: takes off what the guard put before it."""
-    return cell[1:] if cell.startswith("'") else cell
+    return cell.removeprefix("'")
 
 
 def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell
+    if '"' in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    return f'"{cell}"' if "," in cell or "\n" in cell or "\r" in cell else cell

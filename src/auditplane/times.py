@@ -17,6 +17,7 @@ _RFC3339 = re.compile(
     r"(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # Of the years 1 to 9999.
 _CANONICAL_CHARS = 27
 _DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -54,7 +55,7 @@ def parse_rfc3339(text: str) -> int:
         raise ValueError(text)
     second = epoch_seconds(*(int(match[i]) for i in range(1, 7)))
     if match[9]:
-        second -= offset_seconds(match[9], match[10], match[11])
+        second = in_calendar(second - offset_seconds(match[9], match[10], match[11]))
     return second * SECOND_US + int((match[7] or "0")[:6].ljust(6, "0"))
 
 
@@ -62,9 +63,9 @@ def epoch_seconds(year: int, month: int, day: int, hour: int = 0, minute: int = 
     """Seconds since 1970 of a UTC moment, negative before; ValueError when there is no such moment."""
     if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= _DAYS_IN_MONTH[month - 1]):
         raise ValueError("no such day")
-    if month == 2 and day == 29 and not calendar.isleap(year):  # noqa: PLR2004 - 29 February
+    if month == 2 and day == 29 and not calendar.isleap(year):
         raise ValueError("no such day")
-    if hour > 23 or minute > 59 or second > 59:  # noqa: PLR2004 - a clock
+    if hour > 23 or minute > 59 or second > 59:
         raise ValueError("no such time of day")
     return calendar.timegm((year, month, day, hour, minute, second))
 
@@ -72,6 +73,13 @@ def epoch_seconds(year: int, month: int, day: int, hour: int = 0, minute: int = 
 def offset_seconds(sign: str, hours: str, minutes: str | None) -> int:
     """Seconds east of UTC of an offset such as `+02:00`; ValueError when out of range."""
     h, m = int(hours), int(minutes or 0)
-    if h > 23 or m > 59:  # noqa: PLR2004 - a clock
+    if h > 23 or m > 59:
         raise ValueError("no such offset")
     return (h * 3600 + m * 60) * (-1 if sign == "-" else 1)
+
+
+def in_calendar(second: int) -> int:
+    """The same second since 1970; ValueError outside the years 1 to 9999, where an offset may lead."""
+    if not _FIRST_SECOND <= second <= _LAST_SECOND:
+        raise ValueError("no such year")
+    return second

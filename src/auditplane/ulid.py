@@ -54,7 +54,7 @@ def key_of(ulid: str) -> int | None:
     """The key that a ULID made here holds; None when it was made elsewhere for certain."""
     bits = int(ulid.translate(_TO_INT32), 32)
     us_of_ms = (bits >> 70) & 1023
-    if us_of_ms >= 1000:  # noqa: PLR2004 - microseconds of a millisecond
+    if us_of_ms >= 1000:
         return None
     key = (((bits >> 80) * 1000 + us_of_ms) << COUNTER_BITS) | ((bits >> 59) & (COUNTERS - 1))
     return key if key < 1 << 63 else None

@@ -11,7 +11,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditplane import limits, log, ulid
-from auditplane.errors import Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
+from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder
@@ -31,6 +31,7 @@ KEY_CHARS: Final = 43
 CHECKSUM_CHARS: Final = 6
 SYSTEM: Final = "auditplane"
 VERSION_BYTES: Final = 8
+WAL_PAGES_MAX: Final = 64
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _QUERIES = load_queries("auditplane.access")
@@ -150,6 +151,7 @@ class Access:
         self._changes = connect(path, durable=True)
         path.chmod(0o600)
         migrate(self._changes, _MIGRATIONS, str(path))
+        self._changes.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}").fetchall()
         self._connection = connect(path, durable=True)
         self._known: dict[bytes, Key] = {}
         self._known_version = b""
@@ -157,11 +159,13 @@ class Access:
         self._used: dict[str, int] = {}
 
     def close(self) -> None:
-        """Writes down when keys were last used, and closes the database."""
-        self.write_last_use()
-        self._connection.close()
-        self._changes.close()
-        self._version.close()
+        """Writes down when keys were last used, unless the disk is full, and closes the database."""
+        with suppress(AuditplaneError):
+            self.write_last_use()
+        with self._mutex, self._change_mutex:
+            self._connection.close()
+            self._changes.close()
+            self._version.close()
 
     def authenticate(self, secret: str | None) -> Key:
         """The key of a secret; raises NotAuthenticated. A key that was just revoked is refused at once."""
@@ -329,7 +333,9 @@ def _shared_bytes(path: Path, size: int) -> mmap.mmap:
     """Bytes that all processes see at once, without asking the database at each request."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, size)
+        if os.fstat(descriptor).st_size != size:
+            # On the disk now: to find it full when they are changed would end the process.
+            os.pwrite(descriptor, bytes(size), 0)
         return mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)

@@ -2,28 +2,27 @@
 
 import getpass
 import json
+import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from auditplane.access import Access, Role
+from auditplane import config
 from auditplane.errors import InvalidInput, NotFound
 from auditplane.event import DEFAULT_ACCOUNT
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import DAY_US, SECOND_US, format_us, parse_rfc3339
+
+if TYPE_CHECKING:
+    from auditplane.access import Access, Key
 
 app = cyclopts.App(name="keys", help="Make, list and revoke API keys.", help_format="plaintext")
 
-Data = Annotated[Path, Parameter(help="The data folder.", env_var="AUDITPLANE_DATA")]
+Data = Annotated[str | None, Parameter(help=config.describe("data"), show_default=False)]
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"], help="How to print it.")]
 
 _UNITS = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US}
@@ -32,7 +31,7 @@ _UNITS = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US}
 @app.command
 def create(
     *,
-    data: Data,
+    data: Data = None,
     role: Annotated[Literal["reader", "writer", "admin"], Parameter(help="What the key may do.")],
     account: Annotated[
         str, Parameter(help="Whose trail; it comes to be with its first key.")
@@ -51,10 +50,13 @@ def create(
 ) -> None:
     """Make an API key. It is shown once: only a hash of it is kept.
 
-    Examples:
-        auditplane keys create --data ./data --role writer --description "billing service"
-        auditplane keys create --data ./data --role reader --envelope --expires 365d -o json
+    For example:
+
+        auditplane keys create --data ./data --role writer --description billing
+        auditplane keys create --role reader --envelope --expires 365d -o json
     """
+    from auditplane.access import Role
+
     with _access(data) as access:
         key, secret = access.create(
             account=account,
@@ -73,68 +75,118 @@ def create(
 @app.command(name="list")
 def list_keys(
     *,
-    data: Data,
+    data: Data = None,
     account: Annotated[str | None, Parameter(help="Only the keys of this account.")] = None,
     output: Output = "table",
 ) -> None:
     """List API keys, without their secrets.
 
-    Example:
+    For example:
+
         auditplane keys list --data ./data
+        auditplane keys list --data ./data --account default -o json
     """
     with _access(data) as access:
         keys = access.keys(account)
     if output == "json":
         print(json.dumps([key.shown() for key in keys], indent=2))
-        return
+    else:
+        _print_table(keys)
+
+
+@app.command
+def revoke(
+    key_id: Annotated[str, Parameter(name="ID", help="The id of the key.")],
+    /,
+    *,
+    data: Data = None,
+    output: Output = "table",
+) -> None:
+    """Revoke an API key: it is refused from the next request on.
+
+    For example:
+
+        auditplane keys revoke 01JQ0000000000000000000000 --data ./data
+    """
+    with _access(data) as access:
+        account = access.account_of(key_id)
+        access.revoke(key_id, account=account, by=_me())
+        key = next(key for key in access.keys(account) if key.id == key_id)
+    if output == "json":
+        print(json.dumps(key.shown(), indent=2))
+    else:
+        print(f"Revoked {key.id}{f' ({key.description})' if key.description else ''}.")
+
+
+def _print_table(keys: "Sequence[Key]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from auditplane.log import clock
+
     table = Table(
         "ID", "ACCOUNT", "ROLE", "DESCRIPTION", "CREATED", "EXPIRES", "LAST USED", "STATE", box=box.SIMPLE
     )
-    now = _now()
+    now = clock()
     for key in keys:
         state = "revoked" if key.revoked_us else "works" if key.works_at(now) else "expired"
         role = f"{key.role.value}, envelope" if key.envelope else key.role.value
         times = (_day(key.created_us), _day(key.expires_us), _day(key.last_used_us))
         table.add_row(key.id, key.account, role, key.description, *times, state)
-    Console(soft_wrap=True).print(table)
-
-
-@app.command
-def revoke(key_id: Annotated[str, Parameter(name="ID", help="The id of the key.")], *, data: Data) -> None:
-    """Revoke an API key: it is refused from the next request on.
-
-    Example:
-        auditplane keys revoke 01JQ0000000000000000000000 --data ./data
-    """
-    with _access(data) as access:
-        key = access.revoke(key_id, account=access.account_of(key_id), by=_me())
-    print(f"Revoked {key.id}{f' ({key.description})' if key.description else ''}.")
+    # A description is no markup.
+    Console(soft_wrap=True, markup=False, emoji=False, highlight=False).print(table)
 
 
 @contextmanager
-def _access(data: Path) -> Iterator[Access]:
-    if not (data / "control.db").exists():
-        raise NotFound(f"There is no data folder at {data}; `auditplane serve --data {data}` makes one.")
-    folder = DataFolder(data)
-    access = Access(folder, _now)
+def _access(data: str | None) -> "Iterator[Access]":
+    from auditplane.access import Access
+    from auditplane.log import clock
+    from auditplane.store.sqlite.folder import DataFolder
+
+    path = config.load({"data": data}, os.environ).data
+    if not (path / "control.db").exists():
+        raise NotFound(f"There is no data folder at {path}; `auditplane serve --data {path}` makes one.")
+    with _working_as_owner(path):
+        folder = DataFolder(path)
+        access = Access(folder, clock)
+        try:
+            yield access
+        finally:
+            access.close()
+            folder.close()
+
+
+@contextmanager
+def _working_as_owner(path: Path) -> Iterator[None]:
+    """Root makes files in the name of the folder's owner; the server could not open those of root."""
+    owner = path.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
     try:
-        yield access
+        yield
     finally:
-        access.close()
-        folder.close()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _me() -> str:
-    return f"{getpass.getuser()} (command line)"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"  # one without a name, as in some containers
+    return f"{name} (command line)"
 
 
 def _moment(text: str) -> int:
+    from auditplane.log import clock
+
     if match := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        return _now() + int(match[1]) * _UNITS[match[2]]
+        return clock() + int(match[1]) * _UNITS[match[2]]
     try:
         return parse_rfc3339(text)
     except ValueError:

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,17 +14,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auditplane import __version__
+from auditplane import __version__, limits
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import events, keys, metrics, openapi, problems
+from auditplane.http.connections import break_off_all
 from auditplane.http.state import State
+from auditplane.log import clock
 from auditplane.store.sqlite.database import has_no_room
 
-
-def clock() -> int:
-    """The time in microseconds since 1970."""
-    return time.time_ns() // 1000
+FLUSH_SECONDS: Final = 0.3
 
 
 def build(config: Config) -> ASGIApp:
@@ -65,7 +63,7 @@ def build(config: Config) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         state = State(config, clock)
-        _cut_streams_on_sigterm(state)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
         yield {"server": state}
         await state.close()
 
@@ -76,20 +74,31 @@ def build(config: Config) -> ASGIApp:
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return _Measured(app)
+    measured = _Measured(app)
+    return measured
 
 
-def _cut_streams_on_sigterm(state: State) -> None:
-    """On SIGTERM breaks off long answers, which would hold up the server's own shutdown, then begins that.
+def _stop(state: State, measured: "_Measured") -> None:
+    """On SIGTERM: breaks off long answers, and begins the server's own shutdown.
 
-    The server handles SIGINT as SIGTERM, so its handler is reached through the former.
+    That is what the server does on SIGINT, which is blocked, as a terminal sends it to all processes.
     """
+    state.streams.cut()
+    measured.draining = asyncio.get_running_loop().create_task(_drain(state, measured))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.raise_signal(signal.SIGINT)
 
-    def stop() -> None:
-        state.streams.cut()
-        os.kill(os.getpid(), signal.SIGINT)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+async def _drain(state: State, measured: "_Measured") -> None:
+    """Breaks off what is still connected once all requests are answered, or the time for that is over.
+
+    The server itself would wait for requests that were sent by half, and for readers that stopped reading.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limits.DRAIN_SECONDS_MAX):
+            await measured.idle.wait()
+    await asyncio.sleep(FLUSH_SECONDS)
+    break_off_all(state.config.port)
 
 
 class _Measured:
@@ -97,6 +106,10 @@ class _Measured:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._under_way = 0
+        self.draining: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,4 +124,11 @@ class _Measured:
                 metrics.count_request(route, scope["method"], message["status"], time.perf_counter() - began)
             await send(message)
 
-        await self._app(scope, receive, measured)
+        self._under_way += 1
+        self.idle.clear()
+        try:
+            await self._app(scope, receive, measured)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.idle.set()

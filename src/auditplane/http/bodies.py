@@ -3,6 +3,8 @@
 import asyncio
 import sys
 import zlib
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from starlette.requests import Request
 
@@ -13,6 +15,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+_WINDOW_BYTES: Final = 64 * 1024
 
 
 async def read(request: Request) -> bytes:
@@ -55,45 +59,48 @@ def decode(body: bytes, encoding: str) -> bytes:
             case "" | "identity":
                 return body
             case "gzip" | "x-gzip":
-                return _gunzip(body)
+                return _unpacked(body, lambda: zlib.decompressobj(wbits=31))
             case "zstd":
-                return _unzstd(body)
+                return _unpacked(body, zstd.ZstdDecompressor)
     except (zlib.error, zstd.ZstdError, EOFError) as error:
         raise InvalidInput(f"The body is not valid {encoding}: {error}.") from None
     raise UnsupportedMedia(f"Content-Encoding must be gzip or zstd, is {encoding[:64]!r}.")
 
 
-def _gunzip(body: bytes) -> bytes:
-    """All members of a gzip body (RFC 1952, section 2.2)."""
-    parts: list[bytes] = []
-    room = limits.BODY_BYTES_MAX
-    while body:
-        member = zlib.decompressobj(wbits=31)
-        part = member.decompress(body, room + 1)
-        room -= len(part)
-        if room < 0:
-            raise _too_large()
-        if not member.eof:
-            raise EOFError("it ends too early")
-        parts.append(part)
-        body = member.unused_data
-    return b"".join(parts)
+class _Unpacker(Protocol):
+    """What zlib and zstd have in common: reads one member or frame."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-def _unzstd(body: bytes) -> bytes:
-    """All frames of a zstd body (RFC 8878, section 3)."""
+def _unpacked(body: bytes, new: Callable[[], _Unpacker]) -> bytes:
+    """All members of a gzip body (RFC 1952, section 2.2) or frames of a zstd body (RFC 8878, section 3).
+
+    It is read in windows: what stands behind a small member would else be copied once for each of them.
+    """
     parts: list[bytes] = []
-    room = limits.BODY_BYTES_MAX
-    while body:
-        frame = zstd.ZstdDecompressor()
-        part = frame.decompress(body, room + 1)
-        room -= len(part)
+    room, at, members = limits.BODY_BYTES_MAX, 0, 0
+    unpacker = new()
+    while at < len(body):
+        if unpacker.eof:
+            members += 1
+            if members == limits.BODY_MEMBERS_MAX:
+                raise TooLarge(
+                    f"A body may have at most {limits.BODY_MEMBERS_MAX:,} gzip members or zstd frames."
+                )
+            unpacker = new()
+        window = body[at : at + _WINDOW_BYTES]
+        parts.append(unpacker.decompress(window, room + 1))
+        room -= len(parts[-1])
         if room < 0:
             raise _too_large()
-        if not frame.eof:
-            raise EOFError("it ends too early")
-        parts.append(part)
-        body = frame.unused_data
+        at += len(window) - len(unpacker.unused_data)
+    if not unpacker.eof:
+        raise EOFError("it ends too early")
     return b"".join(parts)
 
 

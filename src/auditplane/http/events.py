@@ -3,7 +3,7 @@
 from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -18,12 +18,13 @@ from auditplane.http import bodies, negotiation
 from auditplane.http.metrics import EVENTS_RECORDED
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
-from auditplane.http.streams import gzipped
+from auditplane.http.streams import encoded, gzipped
 from auditplane.query import Query, encode_cursor, parse_query
 from auditplane.render import Form
 from auditplane.times import format_us
 
 NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+LIST_PATH: Final = "/v1/audit-events"
 INLINE_BYTES_MAX: Final = 16 * 1024
 LOG_SIZE_HEADER: Final = "Auditplane-Log-Size"
 _PRIVATE: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
@@ -42,7 +43,7 @@ async def record(request: Request) -> Response:
     rules = state.rules(key.account)
     reading = partial(_parse, body, encoding, rules, lines=media != JSON)
     small = len(body) <= INLINE_BYTES_MAX and not encoding
-    batch = reading() if small else await state.streams.run(reading)
+    batch = reading() if small else await state.parse(reading)
     ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))
     return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
@@ -57,7 +58,7 @@ async def list_events(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.READ)
     query = _query(request, state, key, queries.LIST_PARAMETERS)
-    form = negotiation.form(request.headers.get("accept"))
+    form = negotiation.form(request.headers.getlist("accept"))
     if form is Form.JSON and key.envelope:
         form = Form.ENVELOPE
     if query.limit is not None or query.cursor is not None:
@@ -70,7 +71,8 @@ async def download(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.READ)
     query = _query(request, state, key, queries.DOWNLOAD_PARAMETERS)
-    raw = queries.flag(request.query_params.get(queries.RAW), queries.RAW)
+    given = [value for name, value in _parameters(request) if name == queries.RAW and value]
+    raw = queries.flag(given[0] if given else None, queries.RAW)
     form = Form.CSV_RAW if raw else Form.CSV
     headers = {"Content-Disposition": f'attachment; filename="{_file_name(key.account, query)}"'}
     return await _stream(request, state, key, query, form, OCTETS, headers)
@@ -110,32 +112,46 @@ def json_answer(value: object, status: int = 200) -> Response:
 
 def _query(request: Request, state: State, key: Key, allowed: tuple[str, ...]) -> Query:
     kinds = state.rules(key.account).kinds
-    parameters = request.query_params.multi_items()
-    return parse_query(parameters, account=key.account, allowed=allowed, kinds=kinds)
+    return parse_query(_parameters(request), account=key.account, allowed=allowed, kinds=kinds)
 
 
 def no_parameters(request: Request) -> None:
     """Refuses parameters where there are none; raises InvalidQuery."""
     if request.scope["query_string"]:
-        name = next(iter(request.query_params), "")
-        raise InvalidQuery(f"{name!r} is not a parameter of this; it takes none.")
+        name = next((name for name, _ in _parameters(request)), "")
+        raise InvalidQuery(f"{name[:64]!r} is not a parameter of this; it takes none.")
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """The parameters in their order. Starlette would read UTF-8 that is not escaped as Latin-1, and put other
+    characters where there is none; raises InvalidQuery instead."""
+    text: bytes = request.scope["query_string"]
+    if len(text) > limits.QUERY_CHARS_MAX:
+        raise InvalidQuery(f"The parameters may have at most {limits.QUERY_CHARS_MAX:,} characters.")
+    try:
+        return parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidQuery("The parameters must be UTF-8, percent-encoded.") from None
 
 
 async def _page(request: Request, state: State, key: Key, query: Query, form: Form) -> Response:
     """At most `limit` events, and a Link to the next page when there is one (RFC 8288)."""
     limit = query.limit or limits.PAGE_EVENTS_MAX
+    encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
 
     def made() -> tuple[bytes, str | None, int]:
         with state.folder.account(key.account) as store:
             docs, cursor, size = log.page(store, query, limit)
         body = render.head(form) + (render.body(docs, form, first=True) if docs else b"") + render.tail(form)
-        return body, encode_cursor(cursor, query, key.account) if cursor else None, size
+        return encoded(body, encoding), encode_cursor(cursor, query, key.account) if cursor else None, size
 
     body, cursor, size = await state.streams.run(made)
     headers = {**_PRIVATE, LOG_SIZE_HEADER: str(size)}
+    if encoding:
+        headers["Content-Encoding"] = encoding
     if cursor:
-        items = [(k, v) for k, v in request.query_params.multi_items() if k != queries.CURSOR and v]
-        headers["Link"] = f'<{request.url.path}?{urlencode([*items, (queries.CURSOR, cursor)])}>; rel="next"'
+        items = [(name, value) for name, value in _parameters(request) if name != queries.CURSOR and value]
+        headers["Link"] = f'<{LIST_PATH}?{urlencode([*items, (queries.CURSOR, cursor)])}>; rel="next"'
     return Response(body, headers=headers, media_type=negotiation.MEDIA_TYPES[form])
 
 
@@ -149,7 +165,7 @@ async def _stream(
     headers: Mapping[str, str],
 ) -> Response:
     """Everything that matches, made while it is sent."""
-    encoding = negotiation.encoding(request.headers.get("accept-encoding"))
+    encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
     sizes: list[int] = []
 
     def chunks() -> Generator[bytes, None, None]:

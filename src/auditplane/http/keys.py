@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
     key = state.key(request, Right.MANAGE)
     no_parameters(request)
     wanted = _new_key(await bodies.read(request))
-    expires_us = None if not wanted.expires else _moment(wanted.expires)
+    expires_us = None if wanted.expires is None else _moment(wanted.expires)
 
     def made() -> tuple[Key, str]:
         return state.access.create(

@@ -24,9 +24,9 @@ _OFFERED: Final = (
 _ENCODINGS: Final = ("zstd", "gzip")
 
 
-def form(accept: str | None) -> Form:
-    """The form that suits an `Accept` header best; raises NotAcceptable when none does."""
-    if not accept:
+def form(accept: Sequence[str]) -> Form:
+    """The form that suits the `Accept` headers best; raises NotAcceptable when none does."""
+    if not any(accept):
         return Form.JSON
     ranges = _weighted(accept)
     best, best_quality = Form.JSON, 0.0
@@ -49,18 +49,20 @@ def _media_quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
     return 0.0
 
 
-def encoding(accept_encoding: str | None) -> str | None:
-    """`zstd` or `gzip` when an `Accept-Encoding` header names them, or None for plain bytes."""
+def encoding(accept_encoding: Sequence[str]) -> str | None:
+    """`zstd` or `gzip` when the `Accept-Encoding` headers prefer them, or None for plain bytes."""
     if not accept_encoding:
         return None
     named = dict(_weighted(accept_encoding))
     best = max(_ENCODINGS, key=lambda name: named.get(name, 0.0))
-    return best if named.get(best, 0.0) > 0 else None
+    quality = named.get(best, 0.0)
+    return best if quality > 0 and quality >= named.get("identity", 0.0) else None
 
 
-def _weighted(header: str) -> list[tuple[str, float]]:
+def _weighted(headers: Sequence[str]) -> list[tuple[str, float]]:
+    """The values of some headers of one name, which are one list, with their weights."""
     found = []
-    for item in header.lower().split(","):
+    for item in ",".join(headers).lower().split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weights = [match[1] for part in parameters if (match := _QUALITY.fullmatch(part))]
         found.append((name, float(weights[0]) if weights else 1.0))

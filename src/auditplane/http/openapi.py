@@ -14,6 +14,20 @@ from auditplane.http.problems import JSON, OCTETS
 
 Json = dict[str, Any]
 
+GET_EVENT: Final = "getAuditEvent"
+REVOKE_KEY: Final = "revokeApiKey"
+
+# No control characters but tab and line breaks.
+_TEXT: Final = r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F]*$"
+
+_EXAMPLE: Final = {
+    "resourceName": "otlp",
+    "resourceKind": "Source",
+    "action": "Modified",
+    "user": "ann@example.com",
+    "configuration": "prod-gateway:7",
+}
+
 _EVENT: Final = {"$ref": "#/components/schemas/model.AuditEvent"}
 _ERROR: Final = {"$ref": "#/components/schemas/model.ErrorResponse"}
 _KIND: Final = {"$ref": "#/components/schemas/model.Kind"}
@@ -35,16 +49,17 @@ _PROBLEMS: Final = {
 }
 
 _DATE_HELP: Final = f" in YYYYMMDDHHMMSS format; also {queries.DATE_FORMS}"
+_ANY_TEXT: Final[Json] = {"type": "string"}
 _PARAMETERS: Final[dict[str, tuple[Json, str]]] = {
-    queries.CONFIGURATION: ({"type": "string"}, "Name of the configuration; name:version for one version"),
-    queries.USER: ({"type": "string"}, "User associated with the audit event, in any case"),
-    queries.MIN_DATE: ({"type": "string"}, f"Minimum date for the audit event query{_DATE_HELP}. Inclusive"),
-    queries.MAX_DATE: ({"type": "string"}, f"Maximum date for the audit event query{_DATE_HELP}. Inclusive"),
-    queries.ACTION: ({"type": "string"}, "Action of the event"),
+    queries.CONFIGURATION: (_ANY_TEXT, "Name of the configuration; name:version for one version"),
+    queries.USER: (_ANY_TEXT, "User associated with the audit event, in any case"),
+    queries.MIN_DATE: (_ANY_TEXT, f"Minimum date for the audit event query{_DATE_HELP}. Inclusive"),
+    queries.MAX_DATE: (_ANY_TEXT, f"Maximum date for the audit event query{_DATE_HELP}. Inclusive"),
+    queries.ACTION: (_ANY_TEXT, "Action of the event"),
     queries.KIND: (_KIND, "Kind of the resource"),
-    queries.NAME: ({"type": "string"}, "Name of the resource"),
+    queries.NAME: (_ANY_TEXT, "Name of the resource"),
     queries.WORDS: (
-        {"type": "string"},
+        _ANY_TEXT,
         "Words of description, resource name, user and configuration, all of which must occur",
     ),
     queries.ORDER: (
@@ -59,7 +74,7 @@ _PARAMETERS: Final[dict[str, tuple[Json, str]]] = {
         {"type": "integer", "minimum": 1, "maximum": limits.PAGE_EVENTS_MAX},
         "At most so many events; the Link header leads to the next ones",
     ),
-    queries.CURSOR: ({"type": "string"}, "Where a page begins: comes in the Link header"),
+    queries.CURSOR: (_ANY_TEXT, "Where a page begins: comes in the Link header"),
     queries.RAW: (
         {"type": "boolean", "default": False},
         "Leave cells that look like formulas as they were recorded",
@@ -94,18 +109,42 @@ def document(extra_kinds: Sequence[str]) -> Json:
 
 
 def _paths() -> Json:
+    listing, download = _list(), _download()
     return {
-        "/v1/audit-events": {"get": _list(), "head": _list(), "post": _record()},
-        "/v1/audit-events/download": {"get": _download(), "head": _download()},
-        "/v1/audit-events/count": {"get": _count()},
-        "/v1/audit-events/{id}": {"get": _get()},
-        "/v1/api-keys": {"get": _list_keys(), "post": _create_key()},
-        "/v1/api-keys/{id}": {"delete": _revoke_key()},
-        "/v1/version": {"get": _open("Get the version of the server", {"version": {"type": "string"}})},
-        "/health": {"get": _open("Tell whether the server can record", {"status": {"type": "string"}}, 503)},
-        "/metrics": {"get": _open_text("Get metrics in the text format of Prometheus", "text/plain")},
-        "/openapi.json": {"get": _open("Get this document", {})},
+        "/v1/audit-events": {
+            "get": _named("listAuditEvents", listing),
+            "head": _named("headAuditEvents", listing),
+            "post": _named("recordAuditEvents", _record()),
+        },
+        "/v1/audit-events/download": {
+            "get": _named("downloadAuditEvents", download),
+            "head": _named("headAuditEventsDownload", download),
+        },
+        "/v1/audit-events/count": {"get": _named("countAuditEvents", _count())},
+        "/v1/audit-events/{id}": {"get": _named(GET_EVENT, _get())},
+        "/v1/api-keys": {
+            "get": _named("listApiKeys", _list_keys()),
+            "post": _named("createApiKey", _create_key()),
+        },
+        "/v1/api-keys/{id}": {"delete": _named(REVOKE_KEY, _revoke_key())},
+        "/v1/version": {"get": _named("getVersion", _version())},
+        "/health": {"get": _named("getHealth", _health())},
+        "/metrics": {"get": _named("getMetrics", _metrics())},
+        "/openapi.json": {"get": _named("getOpenapi", _open("Get this document", {}))},
     }
+
+
+def _named(operation_id: str, operation: Json) -> Json:
+    return {"operationId": operation_id, **operation}
+
+
+def _link(operation_id: str, pointer: str) -> Json:
+    """A link to the operation of what an answer names."""
+    return {operation_id: {"operationId": operation_id, "parameters": {"id": f"$response.body#{pointer}"}}}
+
+
+def _version() -> Json:
+    return _open("Get the version of the server", {"version": {"type": "string"}})
 
 
 def _list() -> Json:
@@ -117,7 +156,7 @@ def _list() -> Json:
     headers = {
         "Link": {"description": 'The next page, rel="next"', "schema": {"type": "string"}},
         "Auditplane-Log-Size": {
-            "description": "How many events the log had; a feed in recorded order goes on after this less one",
+            "description": "Size of the log; a feed in recorded order goes on `after` this less one",
             "schema": {"type": "integer"},
         },
     }
@@ -178,6 +217,7 @@ def _record() -> Json:
             "201": {
                 "description": "On disk; the ids in the order of the events",
                 "content": {JSON: {"schema": ids}},
+                "links": _link(GET_EVENT, "/ids/0"),
             }
         },
         (400, 401, 403, 408, 409, 413, 415, 500, 503, 507),
@@ -185,7 +225,7 @@ def _record() -> Json:
     operation["requestBody"] = {
         "required": True,
         "content": {
-            JSON: {"schema": {"anyOf": [new, array]}},
+            JSON: {"schema": {"anyOf": [new, array]}, "example": _EXAMPLE},
             "application/x-ndjson": {"schema": {"type": "string"}},
         },
     }
@@ -216,11 +256,16 @@ def _list_keys() -> Json:
 
 
 def _create_key() -> Json:
+    created = {
+        "description": "Created",
+        "content": {JSON: {"schema": _KEY}},
+        "links": _link(REVOKE_KEY, "/id"),
+    }
     operation = _operation(
         "api-keys",
         "Create an API key; its secret is in this answer only",
         [],
-        {"201": {"description": "Created", "content": {JSON: {"schema": _KEY}}}},
+        {"201": created},
         (400, 401, 403, 408, 413, 500, 503, 507),
     )
     body = {
@@ -228,13 +273,14 @@ def _create_key() -> Json:
         "properties": {
             "role": {"type": "string", "enum": [role.value for role in Role]},
             "description": {"type": "string", "maxLength": limits.KEY_DESCRIPTION_CHARS_MAX},
-            "expires": {"type": "string", "format": "date-time"},
+            "expires": {"type": ["string", "null"], "format": "date-time"},
             "envelope": {"type": "boolean", "default": False},
         },
         "required": ["role"],
         "additionalProperties": False,
     }
-    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+    example = {"role": "reader", "description": "grafana"}
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body, "example": example}}}
     return operation
 
 
@@ -255,8 +301,18 @@ def _operation(
     return {"tags": [tag], "summary": summary, "parameters": parameters, "responses": {**answers, **errors}}
 
 
-def _open(summary: str, properties: Json, *problems: int) -> Json:
-    return {**_operation("server", summary, [], _ok(properties), problems), "security": []}
+def _health() -> Json:
+    operation = _open("Tell whether the server can record", {"status": {"type": "string"}})
+    operation["responses"]["503"] = {**operation["responses"]["200"], "description": _PROBLEMS[503]}
+    return operation
+
+
+def _metrics() -> Json:
+    return _open_text("Get metrics in the text format of Prometheus", "text/plain")
+
+
+def _open(summary: str, properties: Json) -> Json:
+    return {**_operation("server", summary, [], _ok(properties), ()), "security": []}
 
 
 def _open_text(summary: str, media: str) -> Json:
@@ -278,6 +334,8 @@ def _parameters(names: Sequence[str]) -> list[Json]:
     for name in names:
         schema, description = _PARAMETERS[name]
         parameter: Json = {"name": name, "in": "query", "description": description, "schema": schema}
+        if schema is not _ANY_TEXT:
+            parameter["allowEmptyValue"] = True  # it counts as not given
         if name in _REPEATED:
             parameter["description"] += ". May be given several times: any of them matches"
         found.append(parameter)
@@ -322,7 +380,7 @@ def _schemas(extra_kinds: Sequence[str]) -> Json:
 
 
 def _new_event() -> Json:
-    text: Json = {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX}
+    text: Json = {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX, "pattern": _TEXT}
     optional: Json = {"type": ["string", "null"]}
     return {
         "type": "object",
@@ -330,9 +388,9 @@ def _new_event() -> Json:
             "id": {**optional, "pattern": "^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$"},
             "timestamp": {**optional, "format": "date-time"},
             "resourceName": text,
-            "description": {**optional, "maxLength": limits.DESCRIPTION_CHARS_MAX},
+            "description": {**optional, "maxLength": limits.DESCRIPTION_CHARS_MAX, "pattern": _TEXT},
             "resourceKind": _KIND,
-            "configuration": {**optional, "maxLength": limits.NAME_CHARS_MAX},
+            "configuration": {**optional, "maxLength": limits.NAME_CHARS_MAX, "pattern": _TEXT},
             "action": {**text, "maxLength": limits.ACTION_CHARS_MAX},
             "user": text,
             "account": optional,

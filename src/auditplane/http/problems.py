@@ -1,14 +1,15 @@
 """Exceptions to answers: one status table, found by ancestry, and the contract's error body."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from auditplane import errors
 
@@ -32,7 +33,7 @@ DOWNLOAD_PATH: Final = "/v1/audit-events/download"
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def status_of(error: errors.AuditplaneError) -> HTTPStatus:
@@ -50,7 +51,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("request failed", path=request.url.path, status=int(status), error=str(error))
+        _log.error("%s %r: %d, %s", request.method, request.scope["path"], status, error)
     return problem(request, status, error.messages, headers)
 
 
@@ -58,18 +59,27 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """The answer to what Starlette refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
     if status == HTTPStatus.NOT_FOUND:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        message = f"{request.method} can't be used here."
+        headers["Allow"] = _methods(request)
+        message = f"{request.method} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail
-    return problem(request, status, [message], dict(error.headers or {}))
+    return problem(request, status, [message], headers)
+
+
+def _methods(request: Request) -> str:
+    """The methods of all routes of a path."""
+    routes = request.app.routes
+    found = [route.methods for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(set().union(*found)))
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
     """The answer to what should not have happened; it tells the caller nothing of the inside."""
-    _log.error("unexpected error", path=request.url.path, exc_info=error)
+    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return problem(
         request, HTTPStatus.INTERNAL_SERVER_ERROR, ["The server failed on this request; its log says why."]
     )
@@ -84,6 +94,6 @@ def problem(
     for JSON.
     """
     wants_json = JSON in request.headers.get("accept", "")
-    media = OCTETS if request.url.path == DOWNLOAD_PATH and not wants_json else JSON
+    media = OCTETS if request.scope["path"] == DOWNLOAD_PATH and not wants_json else JSON
     body = msgspec.json.encode({"errors": messages})
     return Response(body, status, {**(headers or {}), "Cache-Control": "no-store"}, media)

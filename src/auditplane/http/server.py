@@ -4,21 +4,25 @@ The workers are processes of granian that share the folder. This process seals w
 the folder when they are gone.
 """
 
+import contextlib
 import fcntl
-import logging
+import logging.config
 import multiprocessing
 import os
+import resource
 import shutil
+import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -27,38 +31,57 @@ from granian.log import LogLevels
 from auditplane import limits
 from auditplane.access import Access
 from auditplane.config import Config
-from auditplane.errors import AuditplaneError, FolderInUse, StoreError
-from auditplane.http.app import build, clock
+from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
+from auditplane.log import clock
 from auditplane.store.sqlite import sealing
+from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder, hold
 
 KEEPER_SECONDS: Final = 0.05
+KEEPER_SHARE_MAX: Final = 0.05
+KEEPER_RETRY_SECONDS: Final = 1.0
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
+HEADER_MILLISECONDS_MAX: Final = 30_000
+METRICS_BYTES: Final = {"counter": 64 * 1024, "gauge_livesum": 64 * 1024, "histogram": 1024 * 1024}
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
+_LOGGERS: Final = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S%z"}
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "auditplane": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        # It warns, now and then, of having to kill a worker that has just ended by itself.
+        "_granian": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+    },
+}
 
 
 def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     """Serves until SIGTERM or SIGINT; calls `ready` with the path of a new admin key once it listens.
 
-    Raises FolderInUse, NewerFormat, StoreError, and SystemExit when a worker can't be kept running.
+    Raises FolderInUse, NewerFormat, InvalidConfig, StoreError, and SystemExit when a worker can't be kept
+    running.
     """
+    logging.config.dictConfig(_LOGGERS)
+    _check_tls(config)
+    _check_folder(config.data)
+    os.umask(0o077)  # nobody else may read what is made from here on, by workers too
     folder = DataFolder(config.data)
     lock = hold(config.data)
+    _let_the_terminal_end_it()
     try:
         _wait_for_orphans(config.data)
-        _check_address(config)
-        access = Access(folder, clock)
-        try:
-            admin_key = access.ensure_admin_key()
-        finally:
-            access.close()
-        _prepare_metrics(config.data)
+        address = _address(config)
+        admin_key = _prepare(folder)
         keeper = Keeper(folder)
         keeper.start()
         try:
-            _run_workers(config, lambda: ready(admin_key))
+            _run_workers(config, address, lambda: ready(admin_key))
         finally:
             keeper.stop()
     finally:
@@ -66,19 +89,21 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         os.close(lock)
 
 
-def _run_workers(config: Config, ready: Callable[[], None]) -> None:
+def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> None:
     multiprocessing.set_start_method("spawn", force=True)
+    _raise_open_files_limit()
     granian = Granian(
         "auditplane.http.server",
-        address=config.host,
+        address=address,
         port=config.port,
         interface=Interfaces.ASGI,
         loop=Loops.asyncio,
         workers=config.workers,
         websockets=False,
         backlog=4096,
-        http1_settings=HTTP1Settings(header_read_timeout=30_000),
-        log_level=LogLevels.warning,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS_MAX),
+        log_level=LogLevels.error,
+        log_dictconfig=_LOGGERS,
         ssl_cert=config.tls_cert,
         ssl_key=config.tls_key,
         respawn_failed_workers=True,
@@ -90,10 +115,12 @@ def _run_workers(config: Config, ready: Callable[[], None]) -> None:
 
 def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
-    logging.getLogger("_granian").setLevel(logging.WARNING)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(shared, fcntl.LOCK_SH)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _make_room_for_metrics(config.data / "metrics")
+    from auditplane.http.app import build  # noqa: PLC0415 - after there is room for metrics, and only here
+
     return build(config)
 
 
@@ -103,6 +130,81 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+# Before the workers.
+
+
+def _check_tls(config: Config) -> None:
+    """Raises InvalidConfig when the certificate and its key are of no use; a worker would just end."""
+    if config.tls_cert is None or config.tls_key is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Without an answer OpenSSL would ask the terminal for the password of an encrypted key.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(
+            f"tls.cert {config.tls_cert} and tls.key {config.tls_key} can't be used: {error}. "
+            "Give a certificate chain and its private key without a password, both PEM."
+        ) from None
+
+
+def _check_folder(path: Path) -> None:
+    """Raises StoreError for a folder that holds other things: its mode is about to be changed."""
+    with contextlib.suppress(OSError):
+        found = {entry.name for entry in path.iterdir()} - {"lost+found"}
+        if found and not found & {"control.db", "accounts"}:
+            raise StoreError(
+                f"{path} is not a data folder, and not empty. Give the path of one, or of a new folder."
+            )
+
+
+def _prepare(folder: DataFolder) -> Path | None:
+    """Brings all there is to the newest format; returns the path of a first admin key if it made one."""
+    access = Access(folder, clock)
+    try:
+        admin_key = access.ensure_admin_key()
+    finally:
+        access.close()
+    for name in folder.accounts():
+        try:
+            if not folder.is_current(name):
+                with folder.account(name):
+                    pass
+        except NewerFormat:
+            raise
+        except (AuditplaneError, OSError) as error:
+            _log.error("the account %s can't be opened: %s", name, error)
+    _prepare_metrics(folder.path)
+    return admin_key
+
+
+def _prepare_metrics(path: Path) -> None:
+    """An empty folder for the counts of the workers."""
+    folder = path / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _make_room_for_metrics(folder: Path) -> None:
+    """Files for the counts of this worker that lie on the disk wholly; drops the gauges of ended workers.
+
+    The files are mapped into memory: where a full disk has no room for a page, writing to it would end the
+    worker. When there is no room now, the worker keeps its counts to itself.
+    """
+    for path in folder.glob("gauge_live*.db"):
+        try:
+            os.kill(int(path.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+    try:
+        for name, size in METRICS_BYTES.items():
+            (folder / f"{name}_{os.getpid()}.db").write_bytes(bytes(size))
+    except OSError as error:
+        _log.warning("no room for metrics: %s", error)
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
 def _wait_for_orphans(path: Path) -> None:
@@ -119,26 +221,37 @@ def _wait_for_orphans(path: Path) -> None:
                     raise FolderInUse(
                         f"Workers of an earlier server still use the data folder {path}; end them first."
                     ) from None
-                time.sleep(0.05)
+                time.sleep(0.01)
     finally:
         os.close(descriptor)
 
 
-def _check_address(config: Config) -> None:
-    """Raises StoreError when the address can't be listened on; workers would share it with others."""
+def _address(config: Config) -> str:
+    """The IP address to listen on.
+
+    Raises StoreError when that can't be done: the workers would share the port with others.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise StoreError(
-            f"Can't listen on {config.host} port {config.port}: {error.strerror}. "
+            f"Can't listen on {config.host} port {config.port}: {reason}. "
             "Choose another with --host and --port."
         ) from None
+    return str(address[0])
+
+
+def _raise_open_files_limit() -> None:
+    """Each connection and each open account takes a few of them, and systems start with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _announce(config: Config, ready: Callable[[], None]) -> None:
@@ -148,18 +261,34 @@ def _announce(config: Config, ready: Callable[[], None]) -> None:
         try:
             socket.create_connection((host, config.port), timeout=1).close()
         except OSError:
-            time.sleep(0.05)
+            time.sleep(0.02)
         else:
-            ready()
-            return
+            break
+    try:
+        ready()
+    except Exception:  # noqa: BLE001 - nothing above would hear of it
+        _log.exception("the server runs, but could not say so")
 
 
-def _prepare_metrics(path: Path) -> None:
-    """An empty folder for the counts of the workers."""
-    folder = path / "metrics"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+def _let_the_terminal_end_it() -> None:
+    """Has the server end in order, as on SIGTERM, when Ctrl-C is pressed or the terminal is closed.
+
+    The terminal sends these signals to the workers too, which must not end before they are told. So all
+    processes block them, and one thread waits for them here.
+    """
+    main = threading.get_ident()
+    terminal = {signal.SIGINT, signal.SIGHUP}
+    ignored = {each for each in terminal if signal.getsignal(each) is signal.SIG_IGN}
+
+    def end() -> None:
+        while True:
+            if signal.sigwait(terminal) not in ignored:
+                signal.pthread_kill(main, signal.SIGTERM)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
+    resource_tracker.ensure_running()  # it would start with the first worker, and unblock SIGINT here
+    signal.pthread_sigmask(signal.SIG_BLOCK, terminal)
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Keeper:
@@ -168,6 +297,8 @@ class Keeper:
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
         self._seen: dict[str, tuple[int, int]] = {}
+        self._retry_at: dict[str, float] = {}
+        self._troubles: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper")
 
@@ -183,23 +314,61 @@ class Keeper:
         for name in self._folder.accounts():
             if time.monotonic() > deadline:
                 return
-            self._tend(name, sealing.settle)
+            if self._folder.wal_mark(name)[1]:
+                self._tend(name, partial(_settle, deadline=deadline))
 
     def _run(self) -> None:
-        while not self._stopping.wait(KEEPER_SECONDS):
-            for name in self._folder.accounts():
-                mark = self._folder.wal_mark(name)
-                if self._seen.get(name) != mark:
-                    self._seen[name] = mark
-                    busy = self._tend(name, sealing.tend)
-                    if busy:
-                        del self._seen[name]
+        pause = KEEPER_SECONDS
+        while not self._stopping.wait(pause):
+            began = time.monotonic()
+            try:
+                busy = self._look_around()
+            except Exception:  # noqa: BLE001 - the keeper goes on
+                _log.exception("upkeep failed")
+                pause = KEEPER_RETRY_SECONDS
+            else:
+                # Looking through very many accounts must not keep a processor busy.
+                spent = 0.0 if busy else time.monotonic() - began
+                pause = max(KEEPER_SECONDS, spent / KEEPER_SHARE_MAX)
 
-    def _tend(self, name: str, work: Callable[[Any], bool | None]) -> bool:
+    def _look_around(self) -> bool:
+        """Tends every account that was written to since it was last in order; says whether there was one."""
+        found = False
+        for name in self._folder.accounts():
+            mark = self._folder.wal_mark(name)
+            if self._stopping.is_set():
+                break
+            if self._seen.get(name, (0, 0)) != mark and time.monotonic() >= self._retry_at.get(name, 0.0):
+                found = True
+                self._seen[name] = mark
+                if self._tend(name, sealing.tend):
+                    del self._seen[name]
+        return found
+
+    def _tend(self, name: str, work: Callable[[AccountStore], bool | None]) -> bool:
+        """Works on an account; says whether there is more to do. What goes wrong is logged once."""
         try:
             with self._folder.account(name) as store:
-                return bool(work(store))
-        except AuditplaneError as error:
-            _log.warning("upkeep failed", account=name, error=str(error))
-            self._stopping.wait(1.0)
-            return False
+                more = bool(work(store))
+        except Exception as error:  # noqa: BLE001 - the other accounts must not suffer
+            if self._troubles.get(name) != str(error):
+                self._troubles[name] = str(error)
+                _log.warning(
+                    "upkeep of the account %s failed: %s",
+                    name,
+                    error,
+                    exc_info=None if isinstance(error, AuditplaneError) else error,
+                )
+            self._retry_at[name] = time.monotonic() + KEEPER_RETRY_SECONDS
+            return True
+        self._troubles.pop(name, None)
+        return more
+
+
+def _settle(store: AccountStore, deadline: float) -> None:
+    """Seals and joins what there is until the deadline, and copies it out of the write-ahead log."""
+    while time.monotonic() < deadline and (
+        sealing.seal(store, everything=True) or sealing.compact(store) or sealing.repack(store)
+    ):
+        pass
+    store.checkpoint(whole=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -13,12 +13,13 @@ from auditplane.access import Access, Key, Right
 from auditplane.config import Config
 from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
-from auditplane.http.metrics import EVENTS_WAITING
+from auditplane.http.metrics import EVENTS_WAITING, STREAMS
 from auditplane.http.streams import Streams
 from auditplane.store.sqlite.folder import DataFolder
 
 API_KEY_HEADER = "x-bindplane-api-key"
 ACCOUNT_HEADER = "x-bindplane-account-id"
+GAUGE_SECONDS = 1.0
 
 
 class State:
@@ -30,28 +31,34 @@ class State:
         self.access = Access(self.folder, clock)
         self.recorder = log.Recorder(self.folder, clock, self._deliver)
         self._readers = ThreadPoolExecutor(limits.READER_THREADS, thread_name_prefix="reader")
-        self.streams = Streams(self._readers)
+        # Of their own, so that recording does not wait for readers.
+        self._parsers = ThreadPoolExecutor(limits.PARSER_THREADS, thread_name_prefix="parser")
+        self.streams = Streams(self._readers, config.stall_seconds)
         self._loop = asyncio.get_running_loop()
-        self._last_use = asyncio.create_task(self._write_last_use())
+        self._tasks = [asyncio.create_task(self._write_last_use()), asyncio.create_task(self._measure())]
         self.rules = lru_cache(limits.ACCOUNTS_OPEN_MAX)(config.rules)
-        EVENTS_WAITING.set_function(lambda: self.recorder.events_waiting)
 
     async def close(self) -> None:
         """Answers what waits, and closes everything."""
-        self._last_use.cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.to_thread(self.recorder.close)
         await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._parsers.shutdown)
         self.access.close()
         self.folder.close()
 
     def key(self, request: Request, right: Right) -> Key:
         """The key of a request, which has a right; raises NotAuthenticated or Forbidden."""
         key = self.access.authenticate(_secret(request))
-        account = request.headers.get(ACCOUNT_HEADER)
-        if account and account != key.account:
+        if any(account not in ("", key.account) for account in request.headers.getlist(ACCOUNT_HEADER)):
             raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
         key.require(right)
         return key
+
+    async def parse(self, reading: Callable[[], Batch]) -> Batch:
+        """Reads a large body on a thread."""
+        return await self._loop.run_in_executor(self._parsers, reading)
 
     async def record(self, account: str, batch: Batch, by: str) -> Sequence[str]:
         """Records a batch; returns the ids once they are on disk."""
@@ -71,6 +78,13 @@ class State:
             with contextlib.suppress(Exception):
                 await asyncio.to_thread(self.access.write_last_use)
 
+    async def _measure(self) -> None:
+        """Now and then, as each setting of a gauge writes to a file."""
+        while True:
+            EVENTS_WAITING.set(self.recorder.events_waiting)
+            STREAMS.set(len(self.streams))
+            await asyncio.sleep(GAUGE_SECONDS)
+
 
 def _set_all(results: Sequence[tuple[log.Request, log.Result]]) -> None:
     for request, result in results:
@@ -79,12 +93,15 @@ def _set_all(results: Sequence[tuple[log.Request, log.Result]]) -> None:
 
 
 def _secret(request: Request) -> str | None:
-    """The key that a request carries, in either header."""
-    own = request.headers.get(API_KEY_HEADER)
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    token = bearer.strip() if scheme.lower() == "bearer" else None
-    if own and token and own != token:
+    """The key that a request carries, in either header; raises NotAuthenticated when it carries several."""
+    found = set(request.headers.getlist(API_KEY_HEADER))
+    for value in request.headers.getlist("authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer":
+            found.add(token.strip())
+    found.discard("")
+    if len(found) > 1:
         raise NotAuthenticated(
             "The headers X-Bindplane-Api-Key and Authorization carry different keys; send one."
         )
-    return own or token
+    return found.pop() if found else None

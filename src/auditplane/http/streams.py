@@ -1,24 +1,32 @@
 """Long answers: made by a thread a step at a time, sent as fast as the reader takes them, cut off in time.
 
-Nothing is sent before the first step has succeeded. When a later one fails, the reader stalls for
-SEND_STALL_SECONDS_MAX, or the server shuts down, the connection is broken off, so that a short answer can't
-be taken for a whole one.
+Nothing is sent before the first step has succeeded. When a later one fails, the reader takes nothing for
+too long, or the server shuts down, the connection is reset, so that a short answer can't be taken for a
+whole one.
 """
 
 import asyncio
+import logging
 import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from auditplane import limits
+from auditplane.errors import AuditplaneError, Unavailable
+from auditplane.http.connections import break_off
+from auditplane.store.sqlite.block import compress
 
 T = TypeVar("T")
+
+# The server below holds about five parts for a slow reader. Larger ones were no faster.
+SEND_BYTES: Final = 256 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class StreamStalled(Exception):
@@ -32,6 +40,16 @@ def gzipped(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
         if packed := pack.compress(chunk):
             yield packed
     yield pack.flush()
+
+
+def encoded(body: bytes, encoding: str | None) -> bytes:
+    """A whole body in a content encoding."""
+    match encoding:
+        case "zstd":
+            return compress(body)
+        case "gzip":
+            return b"".join(gzipped([body]))
+    return body
 
 
 class Steps:
@@ -63,7 +81,8 @@ class Steps:
 class Streams:
     """The long answers under way in this worker."""
 
-    def __init__(self, threads: Executor) -> None:
+    def __init__(self, threads: Executor, stall_seconds: float) -> None:
+        self.stall_seconds = stall_seconds
         self._threads = threads
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -95,14 +114,17 @@ class Streams:
 
     def drop(self, steps: Steps) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
-        self._threads.submit(steps.close)
+        try:
+            self._threads.submit(steps.close)
+        except RuntimeError:
+            steps.close()  # the threads have ended, and so has the step
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Has the current task cut off when the server shuts down."""
+        """Has the current task cut off when the server shuts down; raises Unavailable if it does already."""
         task = asyncio.current_task()
         if self._closing or task is None:
-            raise asyncio.CancelledError
+            raise Unavailable("The server is shutting down; ask again in a moment.")
         self._tasks.add(task)
         try:
             yield
@@ -125,25 +147,54 @@ class StreamedAnswer(Response):
         del self.headers["content-length"]
         self._streams, self._steps, self._first = streams, steps, first
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Sends the answer; raises what broke it off."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, or as much of it as the reader takes and the store gives."""
         try:
             with self._streams.under_way():
-                await send(
-                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-                )
-                if scope["method"] != "HEAD":
-                    await self._send_chunks(send)
-                await send({"type": "http.response.body", "body": b""})
+                await self._send(scope, receive, send)
         finally:
             self._streams.drop(self._steps)
 
-    async def _send_chunks(self, send: Send) -> None:
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            if scope["method"] != "HEAD":
+                await self._send_chunks(send, gone)
+            await send({"type": "http.response.body", "body": b""})
+        except asyncio.CancelledError:
+            break_off(scope["client"])  # the server shuts down, and the task ends here
+        except StreamStalled:
+            _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
+            break_off(scope["client"])
+        except AuditplaneError as error:
+            _log.error("an answer broke off: %s", error)
+            break_off(scope["client"])
+        except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
+            _log.exception("an answer broke off")
+            break_off(scope["client"])
+        finally:
+            gone.cancel()
+
+    async def _send_chunks(self, send: Send, gone: "asyncio.Future[None]") -> None:
         chunk = self._first
-        while chunk is not None:
-            try:
-                async with asyncio.timeout(limits.SEND_STALL_SECONDS_MAX):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                raise StreamStalled from None
+        self._first = None
+        while chunk is not None and not gone.done():
+            for start in range(0, len(chunk), SEND_BYTES):
+                await self._send_part(send, chunk[start : start + SEND_BYTES])
             chunk = await self._streams.run(self._steps.next)
+
+    async def _send_part(self, send: Send, part: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._streams.stall_seconds):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        except TimeoutError:
+            raise StreamStalled from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Returns when the reader is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -5,23 +5,36 @@ import os
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
 from auditplane import ulid
-from auditplane.errors import Damaged
+from auditplane.errors import Damaged, StoreError
 from auditplane.store import Record, State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
-from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, one, translated
+from auditplane.store.sqlite.database import (
+    BUSY_MS,
+    PAGE_BYTES,
+    begun,
+    connect,
+    fetch,
+    load_migrations,
+    load_queries,
+    migrate,
+    one,
+    translated,
+)
 from auditplane.store.sqlite.terms import Terms
 
 QUERIES: Final = load_queries("auditplane.store.sqlite")
 MIGRATIONS: Final = load_migrations("auditplane.store.sqlite")
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
+FULL_KEPT_MAX: Final = 4_096
+EMPTY_WAIT_MS: Final = 100
 KEY_MAX: Final = (1 << 63) - 1
 
 
@@ -35,16 +48,22 @@ class AccountStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mutex = threading.Lock()
+        self._keeper_mutex = threading.Lock()
         self._cache_mutex = threading.Lock()
         self._idle: list[apsw.Connection] = []
         self._keeper: apsw.Connection | None = None
-        self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._writer = connect(path, durable=True)
-        path.chmod(0o600)
-        with self._alone():
-            migrate(self._writer, MIGRATIONS, str(path))
-        self.terms = Terms(one(self._writer, QUERIES["secret"]))
         self._block_keys: dict[int, array[int]] = {}
+        self._full: dict[int, int] = {}
+        with translated(path.parent), ExitStack() as undo:
+            self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, self._lock_file)
+            with self._alone():
+                self._writer = connect(path, durable=True)
+                undo.callback(self._writer.close)
+                path.chmod(0o600)
+                migrate(self._writer, MIGRATIONS, str(path))
+            self.terms = Terms(one(self._writer, QUERIES["secret"]))
+            undo.pop_all()
 
     def close(self) -> None:
         """Closes all connections; no call may be under way."""
@@ -67,7 +86,7 @@ class AccountStore:
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """All that is added in it is on disk afterwards, or none of it, when it raises."""
-        with translated(self.path.parent), self._alone(), _begun(self._writer, "BEGIN IMMEDIATE"):
+        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
             transaction = Transaction(self, self._writer)
             yield transaction
             transaction.write()
@@ -75,11 +94,16 @@ class AccountStore:
     @contextmanager
     def maintenance(self) -> Iterator[apsw.Connection]:
         """A write transaction for work that need not survive a crash: only its order is kept."""
-        with translated(self.path.parent), self._alone():
+        with self._kept() as keeper, self._alone(), begun(keeper, "BEGIN IMMEDIATE"):
+            yield keeper
+
+    @contextmanager
+    def _kept(self) -> Iterator[apsw.Connection]:
+        """The connection for upkeep."""
+        with translated(self.path.parent), self._keeper_mutex:
             if self._keeper is None:
                 self._keeper = connect(self.path, durable=False)
-            with _begun(self._keeper, "BEGIN IMMEDIATE"):
-                yield self._keeper
+            yield self._keeper
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
@@ -90,10 +114,13 @@ class AccountStore:
             except IndexError:
                 connection = connect(self.path, durable=False)
             try:
-                with _begun(connection, "BEGIN"):
+                with begun(connection, "BEGIN"):
                     yield connection
             finally:
-                self._idle.append(connection)
+                if connection.in_transaction:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
 
     @property
     def wal_bytes(self) -> int:
@@ -103,19 +130,24 @@ class AccountStore:
         except FileNotFoundError:
             return 0
 
+    def wal_bytes_to_copy(self) -> int:
+        """How much of the write-ahead log is not in the database yet."""
+        with self._kept() as keeper:
+            pages, copied = keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            return (pages - copied) * PAGE_BYTES
+
     def checkpoint(self, *, whole: bool) -> None:
         """Copies the write-ahead log into the database; with `whole` it is emptied, and writers wait."""
-        with translated(self.path.parent):
-            if self._keeper is None:
-                self._keeper = connect(self.path, durable=False)
+        with self._kept() as keeper:
             if not whole:
-                self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
-            with self._alone():
-                try:
-                    self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                except apsw.BusyError:
-                    pass  # a reader is in a long step; the next round does it
+            keeper.set_busy_timeout(EMPTY_WAIT_MS)
+            try:
+                with self._alone(), suppress(apsw.BusyError):  # a reader is in a step; the next round does it
+                    keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                keeper.set_busy_timeout(BUSY_MS)
 
     def get(self, event_id: str) -> Stored | None:
         """The event of an id, or None."""
@@ -129,44 +161,44 @@ class AccountStore:
 
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view."""
-        row = connection.execute(QUERIES["given_key"], (event_id.encode(),)).fetchone()
-        key = row[0] if row else ulid.key_of(event_id)
+        key = one(connection, QUERIES["given_key"], (event_id.encode(),))
         if key is None:
-            return None
-        stored = self.at(connection, key)
+            key = ulid.key_of(event_id)
+        stored = None if key is None else self.at(connection, key)
         if stored is None or not stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
             return None
         return stored
 
     def at(self, connection: apsw.Connection, key: int) -> Stored | None:
         """The event at a key in a view."""
-        row = connection.execute(QUERIES["tail_at"], (key,)).fetchone()
-        if row:
+        for row in fetch(connection, QUERIES["tail_at"], (key,)):
             return Stored(key, *row)
         for header in self.straddling(connection, key):
             keys = self.block_keys(connection, header.id)
             line = block.line_of(keys, key)
             if line is not None:
-                number, at = divmod(line, block.FRAME_EVENTS)
-                doc = block.frame(header, self.data(connection, "block_docs", header.id), number)[at]
-                stamp = block.lines(self.data(connection, "block_stamps", header.id))[line]
+                doc = block.line(header, self.data(connection, "block_docs", header.id), line)
+                stamp = block.lines(self.data(connection, "block_stamps", header.id), header.count)[line]
                 indexes = block.unpack_numbers(self.data(connection, "block_indexes", header.id))
                 return Stored(key, indexes[len(keys) - 1 - line], doc, stamp)
         return None
 
-    def straddling(self, connection: apsw.Connection, first: int, last: int | None = None) -> Iterator[Header]:
+    def straddling(
+        self, connection: apsw.Connection, first: int, last: int | None = None
+    ) -> Iterator[Header]:
         """Of each run, the last block that holds a key from `first` to `last` between its bounds."""
-        for (run,) in connection.execute(QUERIES["runs"]).fetchall():
-            row = connection.execute(QUERIES["block_below"], (run, first if last is None else last)).fetchone()
-            if row and row[3] >= first:
-                yield Header(*row)
+        for (run,) in fetch(connection, QUERIES["runs"]):
+            for row in fetch(connection, QUERIES["block_below"], (run, first if last is None else last)):
+                header = Header(*row)
+                if header.high >= first:
+                    yield header
 
     def data(self, connection: apsw.Connection, query: str, block_id: int) -> bytes:
         """A column of a block."""
-        row = connection.execute(QUERIES[query], (block_id,)).fetchone()
-        if row is None:
+        data: bytes | None = one(connection, QUERIES[query], (block_id,))
+        if data is None:
             raise Damaged(f"{self.path} lacks a part of block {block_id}. Restore it from a backup.")
-        return row[0]  # type: ignore[no-any-return]
+        return data
 
     def block_keys(self, connection: apsw.Connection, block_id: int) -> "array[int]":
         """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again."""
@@ -179,17 +211,15 @@ class AccountStore:
                 self._block_keys[block_id] = keys
         return keys
 
+    def room_from(self, us: int) -> int:
+        """The first microsecond from `us` on that may have a free key."""
+        return self._full.get(us, us)
 
-@contextmanager
-def _begun(connection: apsw.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin).fetchall()
-    try:
-        yield
-        connection.execute("COMMIT").fetchall()
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK").fetchall()
-        raise
+    def keep_full(self, full: dict[int, int]) -> None:
+        """Keeps from where on full microseconds are followed by one that may have a free key."""
+        if len(self._full) > FULL_KEPT_MAX:
+            self._full.clear()
+        self._full.update(full)
 
 
 class Transaction:
@@ -198,20 +228,22 @@ class Transaction:
     def __init__(self, store: AccountStore, connection: apsw.Connection) -> None:
         self._store = store
         self._connection = connection
-        size, newest_us, at_us, low, high, overflow_us = self._row("state")
+        size, newest_us, at_us, low, high, overflow_us = fetch(connection, QUERIES["state"])[0]
         self.state = State(size, newest_us, at_us)
         self._first = size
         self._low, self._high, self._overflow_us = low, high, overflow_us
         self._records: list[Record] = []
         self._given: dict[str, Stored] = {}
         self._tops: dict[int, int] = {}
-
-    def _row(self, query: str, bindings: Sequence[Any] = ()) -> Any:
-        return self._connection.execute(QUERIES[query], bindings).fetchone()
+        self._full: dict[int, int] = {}
 
     def find(self, event_id: str) -> Stored | None:
         """The event of an id, stored or added here."""
-        return self._given.get(event_id) or self._store.find(self._connection, event_id)
+        stored = self._given.get(event_id)
+        if stored is None:
+            with translated(self._store.path.parent):
+                stored = self._store.find(self._connection, event_id)
+        return stored
 
     def place(self, us: int) -> int:
         """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""
@@ -226,36 +258,39 @@ class Transaction:
         self._tops[key >> ulid.COUNTER_BITS] = key
         return key
 
-    def _free(self, us: int) -> int:
+    def _free(self, first: int) -> int:
+        """The first free key from a microsecond on. How far it lies is kept: it would be sought again."""
+        us = self._full.get(first) or self._store.room_from(first)
         while True:
             start = us << ulid.COUNTER_BITS
             top = self._tops.get(us)
             if top is None:
                 top = self._stored_top(start, start + ulid.COUNTERS)
-            if top is None:
-                return start
-            if top < start + ulid.COUNTERS - 1:
-                return top + 1
+            if top is None or top < start + ulid.COUNTERS - 1:
+                break
             us += 1
+        if us != first:
+            self._full[first] = us
+        return start if top is None else top + 1
 
     def _stored_top(self, start: int, end: int) -> int | None:
         """The greatest stored key of a microsecond."""
         if end <= self._low or start > self._high:
             return None
-        row = self._row("tail_top", (start, end))
-        tops = [row[0]] if row else []
-        for header in self._store.straddling(self._connection, start, end - 1):
-            top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
-            if top is not None and top >= start:
-                tops.append(top)
+        with translated(self._store.path.parent):
+            top: int | None = one(self._connection, QUERIES["tail_top"], (start, end))
+            tops = [] if top is None else [top]
+            for header in self._store.straddling(self._connection, start, end - 1):
+                top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
+                if top is not None and top >= start:
+                    tops.append(top)
         return max(tops, default=None)
 
     def add(self, records: Sequence[Record]) -> None:
         """Adds complete events at the next indexes."""
         for index, record in enumerate(records, self.state.size):
             if record.given_id:
-                assert record.event.id is not None
-                self._given[record.event.id] = Stored(record.key, index, record.doc, record.stamp)
+                self._given[record.event.id or ""] = Stored(record.key, index, record.doc, record.stamp)
         self._records.extend(records)
         self.state.size += len(records)
 
@@ -264,20 +299,24 @@ class Transaction:
         records, connection = self._records, self._connection
         if not records:
             return
-        of_event = self._store.terms.of_event
-        connection.executemany(
-            QUERIES["add_tail"],
-            [(record.key, index, record.doc, record.stamp) for index, record in enumerate(records, self._first)],
-        )
-        connection.executemany(QUERIES["add_term"], [(record.key, of_event(record.event)) for record in records])
+        if not connection.in_transaction:
+            raise StoreError(f"The disk failed while {self._store.path} was read; nothing was recorded.")
+        self._write_events(records)
         keys = block.pack_numbers([record.key for record in records])
         hashes = b"".join([record.entry for record in records])
-        connection.execute(QUERIES["add_entries"], (self._first, len(records), keys, hashes)).fetchall()
+        fetch(connection, QUERIES["add_entries"], (self._first, len(records), keys, hashes))
+        state: tuple[Any, ...] = (self.state.size, self.state.newest_us, self.state.at_us)
+        fetch(connection, QUERIES["set_state"], (*state, self._low, self._high, self._overflow_us))
+        self._store.keep_full(self._full)
+
+    def _write_events(self, records: Sequence[Record]) -> None:
+        of_event = self._store.terms.of_event
+        rows = [
+            (record.key, index, record.doc, record.stamp) for index, record in enumerate(records, self._first)
+        ]
+        self._connection.executemany(QUERIES["add_tail"], rows)
+        terms = [(record.key, of_event(record.event)) for record in records]
+        self._connection.executemany(QUERIES["add_term"], terms)
         if self._given:
-            rows = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
-            connection.executemany(QUERIES["add_given"], rows)
-        state = self.state
-        connection.execute(
-            QUERIES["set_state"],
-            (state.size, state.newest_us, state.at_us, self._low, self._high, self._overflow_us),
-        ).fetchall()
+            given = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
+            self._connection.executemany(QUERIES["add_given"], given)

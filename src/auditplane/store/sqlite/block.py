@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from auditplane.errors import Damaged
 from auditplane.event import decode_docs
@@ -25,16 +25,18 @@ else:
     from backports import zstd
 
 BLOCK_EVENTS: Final = 512
+BLOCK_BYTES: Final = 1024 * 1024
 FRAME_EVENTS: Final = 32
 LEVEL: Final = 3
 
-_OPTIONS: Final = {
+_OPTIONS: Final[dict[Any, int]] = {
     zstd.CompressionParameter.compression_level: LEVEL,
     zstd.CompressionParameter.checksum_flag: 1,
 }
 
 
-class Header(NamedTuple):
+@dataclass(slots=True)
+class Header:
     """A row of the table `block`."""
 
     id: int
@@ -98,10 +100,16 @@ def text_of(docs: Sequence[bytes]) -> str:
 
 
 def cut(rows: Sequence[Stored]) -> list[Sealed]:
-    """Events in ascending order of their keys as blocks of even size."""
-    blocks = -(-len(rows) // BLOCK_EVENTS)
-    bounds = [len(rows) * i // blocks for i in range(blocks + 1)]
-    return [seal(rows[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    """Events in ascending order of their keys as blocks of even size, those of large docs smaller."""
+    events_max = -(-len(rows) // -(-len(rows) // BLOCK_EVENTS))
+    blocks = []
+    start, size = 0, 0
+    for at, row in enumerate(rows):
+        if at > start and (at - start == events_max or size + len(row.doc) > BLOCK_BYTES):
+            blocks.append(seal(rows[start:at]))
+            start, size = at, 0
+        size += len(row.doc)
+    return [*blocks, seal(rows[start:])]
 
 
 def compress(data: bytes) -> bytes:
@@ -118,15 +126,25 @@ def decompress(data: bytes) -> bytes:
 
 
 def frame(header: Header, docs: bytes, number: int) -> list[bytes]:
-    """The docs of one frame of a block's data."""
+    """The docs of one frame of a block's data; raises Damaged."""
     ends = array("I", header.ends)
     start = ends[number - 1] if number else 0
-    return lines(docs[start : ends[number]])
+    return lines(docs[start : ends[number]], min(FRAME_EVENTS, header.count - number * FRAME_EVENTS))
 
 
-def lines(packed: bytes) -> list[bytes]:
-    """The lines of packed text."""
-    return decompress(packed)[:-1].split(b"\n")
+def line(header: Header, docs: bytes, number: int) -> bytes:
+    """One doc of a block's data, by its line; raises Damaged."""
+    return frame(header, docs, number // FRAME_EVENTS)[number % FRAME_EVENTS]
+
+
+def lines(packed: bytes, count: int) -> list[bytes]:
+    """The lines of packed text; raises Damaged when they are not as many as they should be."""
+    found = decompress(packed)[:-1].split(b"\n")
+    if len(found) != count:
+        raise Damaged(
+            f"A stored block holds {len(found)} lines in place of {count}. Restore it from a backup."
+        )
+    return found
 
 
 def line_of(keys: "array[int]", key: int) -> int | None:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +36,11 @@ def load_migrations(package: str) -> list[str]:
 def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connection:
     """A connection with our settings; `durable` ones sync the log of each commit to the disk."""
     with translated(path.parent):
-        mode = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        connection = apsw.Connection(str(path), flags=mode)
+        if readonly:
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        else:
+            _make_private(path)
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(BUSY_MS)
         settings = [
             f"cache_size = -{CACHE_KIB}",
@@ -47,9 +50,22 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
         ]
         if not readonly:
             settings = [f"page_size = {PAGE_BYTES}", "journal_mode = WAL", *settings]
-        for setting in settings:
-            connection.execute(f"PRAGMA {setting}").fetchall()
+        try:
+            for setting in settings:
+                fetch(connection, f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file when there is none: SQLite gives its mode to the files that it puts beside it.
+
+    A file that is there is left alone: closing it here would drop the locks of other connections to it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:
@@ -57,8 +73,7 @@ def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -
     with translated(Path(what).parent):
         if _format(connection) == len(migrations):
             return
-        connection.execute("BEGIN IMMEDIATE").fetchall()
-        try:
+        with begun(connection, "BEGIN IMMEDIATE"):
             found = _format(connection)
             if found > len(migrations):
                 raise NewerFormat(
@@ -66,28 +81,56 @@ def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -
                     f"this version knows formats up to {len(migrations)}. Update Auditplane to open it."
                 )
             for script in migrations[found:]:
-                connection.execute(script).fetchall()
-            connection.execute(f"PRAGMA user_version = {len(migrations)}").fetchall()
-            connection.execute("COMMIT").fetchall()
-        except BaseException:
-            connection.execute("ROLLBACK").fetchall()
-            raise
+                fetch(connection, script)
+            fetch(connection, f"PRAGMA user_version = {len(migrations)}")
 
 
 def _format(connection: apsw.Connection) -> int:
     return int(one(connection, "PRAGMA user_version"))
 
 
+@contextmanager
+def begun(connection: apsw.Connection, begin: str) -> Iterator[None]:
+    """A transaction, taken back when it ends with an error."""
+    fetch(connection, begin)
+    try:
+        yield
+        fetch(connection, "COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite ends it by itself after some failures
+            fetch(connection, "ROLLBACK")
+        raise
+
+
+def fetch(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+    """All rows of a statement, which is run to its end only so."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+def fetch_bytes(
+    connection: apsw.Connection, sql: str, bindings: Sequence[Any], *, column: int, bytes_max: int
+) -> tuple[list[Any], bool]:
+    """Rows until their values in a column come to `bytes_max`, and whether these are all."""
+    cursor = connection.execute(sql, bindings)
+    rows = []
+    for row in cursor:
+        rows.append(row)
+        bytes_max -= len(row[column])
+        if bytes_max <= 0:
+            cursor.close(force=True)
+            return rows, False
+    return rows, True
+
+
 def one(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Any:
-    """The only column of the only row."""
-    row = connection.execute(sql, bindings).fetchone()
-    assert row is not None
-    return row[0]
+    """The first column of the first row, or None."""
+    rows = fetch(connection, sql, bindings)
+    return rows[0][0] if rows else None
 
 
 @contextmanager
 def translated(folder: Path) -> Iterator[None]:
-    """Turns SQLite's errors into ours."""
+    """Turns errors of SQLite and of the disk into ours."""
     try:
         yield
     except apsw.FullError:
@@ -96,14 +139,14 @@ def translated(folder: Path) -> Iterator[None]:
         raise Unavailable("The store is busy; try again in a moment.") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise Damaged(f"The database in {folder} is damaged: {error}. Restore it from a backup.") from error
-    except (apsw.IOError, apsw.CantOpenError) as error:
-        if has_no_room(folder):
-            raise _full(folder) from None
-        raise StoreError(f"The disk failed to read or write {folder}: {error}.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(folder) from None
-        raise
+        raise _failed(folder, error) from error
+    except apsw.Error as error:
+        if isinstance(error, apsw.IOError | apsw.CantOpenError) and has_no_room(folder):
+            raise _full(folder) from None
+        raise _failed(folder, error) from error
 
 
 def has_no_room(folder: Path) -> bool:
@@ -116,6 +159,10 @@ def _full(folder: Path) -> StorageFull:
         f"The disk that holds {folder} is full, so nothing was recorded; what is stored is safe. "
         "Free some room or enlarge the disk: recording goes on by itself."
     )
+
+
+def _failed(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"The disk failed to read or write {folder}: {error}.")
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,8 +19,12 @@ from pathlib import Path
 
 from auditplane import limits
 from auditplane.errors import FolderInUse, NotFound, StoreError
-from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.account import MIGRATIONS, AccountStore
 from auditplane.store.sqlite.database import sync_folder
+
+# The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
+_HEADER_BYTES = 100
+_FORMAT = slice(60, 64)
 
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -48,6 +52,13 @@ class DataFolder:
     def has_log(self, name: str) -> bool:
         """Whether an account has a log."""
         return (self._accounts / f"{name}.db").exists()
+
+    def is_current(self, name: str) -> bool:
+        """Whether the log of an account has the newest format for sure, by a glance at its file."""
+        path = self._accounts / f"{name}.db"
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        return self.wal_mark(name)[1] == 0 and header[_FORMAT] == len(MIGRATIONS).to_bytes(4, "big")
 
     def wal_mark(self, name: str) -> tuple[int, int]:
         """Changes whenever something was written to the log of an account."""
@@ -94,8 +105,11 @@ class DataFolder:
 
 
 def hold(path: Path) -> int:
-    """Holds the folder for one server until the descriptor is closed; raises FolderInUse."""
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Holds the folder for one server until the descriptor is closed; raises FolderInUse and StoreError."""
+    try:
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"The data folder {path} can't be used: {error.strerror}.") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

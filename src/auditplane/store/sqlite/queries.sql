@@ -25,7 +25,7 @@ SELECT idx, doc, stamp FROM tail WHERE key = ?;
 -- name: tail_top
 SELECT key FROM tail WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1;
 -- name: tail_low
-SELECT key FROM tail ORDER BY key LIMIT 1;
+SELECT min(key) FROM tail;
 -- name: tail_desc
 SELECT key, idx, doc FROM tail WHERE key >= ?1 AND key <= ?2 ORDER BY key DESC LIMIT ?3;
 -- name: tail_asc
@@ -68,7 +68,6 @@ SELECT rowid FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER
 SELECT count(*) FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
 -- name: word_rows
 SELECT rowid FROM word WHERE word MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
-
 -- name: word_any
 SELECT 1 FROM word WHERE word MATCH ?1 LIMIT 1;
 
@@ -76,6 +75,8 @@ SELECT 1 FROM word WHERE word MATCH ?1 LIMIT 1;
 SELECT first, count, keys FROM entry
 WHERE first >= (SELECT coalesce(max(first), 0) FROM entry WHERE first <= ?1) ORDER BY first LIMIT ?2;
 
+-- name: tail_holds
+SELECT 1 FROM tail LIMIT 1 OFFSET ?;
 -- name: seal_rows
 SELECT key, idx, doc, stamp FROM tail ORDER BY key LIMIT ?;
 -- name: unseal
@@ -115,9 +116,11 @@ FROM block WHERE run = ?1 ORDER BY low LIMIT 1;
 
 -- name: tiled
 SELECT tiled FROM log;
+-- name: not_tiled
+SELECT size - tiled FROM log;
 -- name: set_tiled
 UPDATE log SET tiled = ?;
 -- name: entry_rows
-SELECT first, count, keys, hashes FROM entry WHERE first >= ? ORDER BY first LIMIT ?;
+SELECT keys, hashes FROM entry WHERE first >= ? ORDER BY first LIMIT ?;
 -- name: drop_entries
 DELETE FROM entry WHERE first >= ?1 AND first < ?2;

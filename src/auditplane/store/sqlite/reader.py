@@ -6,26 +6,27 @@ an index in recorded order. So sealing, compaction and recording may go on betwe
 Keys are walked downwards; for ascending order they are negated (`sign`), so that there is one way to walk.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from typing import Final
 
 import apsw
 
 from auditplane import limits, ulid
 from auditplane.errors import Damaged
-from auditplane.event import decode_doc
+from auditplane.event import decode_docs
 from auditplane.query import Order, Query, fold
 from auditplane.store import Piece
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.account import KEY_MAX, QUERIES, AccountStore
 from auditplane.store.sqlite.block import Header
-from auditplane.store.sqlite.database import one
+from auditplane.store.sqlite.database import fetch, fetch_bytes, one
 
 TAIL_ROWS_MAX: Final = 2_048
 BLOCKS_MAX: Final = 16
 CANDIDATE_BLOCKS_MAX: Final = 512
+STEP_BYTES: Final = 8 * 1024 * 1024
 TERM_KEYS_MIN: Final = 128
 TERM_KEYS_MAX: Final = 2_048
 FEW_MATCHES: Final = 5_000
@@ -34,7 +35,7 @@ FRAMES_KEPT_MAX: Final = 64
 DOC_BYTES_TYPICAL: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """One event found: where it stands, and its doc."""
 
@@ -42,7 +43,7 @@ class Line:
     doc: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
     """A whole block that can be given out as it is, newest first."""
 
@@ -53,7 +54,6 @@ class Reader:
     """The answer to one query.
 
     `size` is the size of the log that it shows: the one at its making, or the one that a cursor carries.
-    `position` is where the next step goes on, as for `Cursor`.
     """
 
     def __init__(self, store: AccountStore, query: Query, *, csv: bool = False, raw: bool = False) -> None:
@@ -61,37 +61,41 @@ class Reader:
         self._query = query
         self._csv, self._raw = csv, raw
         self._sign = -1 if query.order is Order.ASC else 1
+        self._match = store.terms.match(query)
+        self._words = store.terms.match_words(query)
         with store.snapshot() as connection:
-            size, overflow_us = connection.execute(QUERIES["size"]).fetchone() or (0, 0)
-            self._few = self._has_few_matches(connection)
-            self._words = store.terms.match_words(query)
-            self._no_block = bool(self._words) and not connection.execute(QUERIES["word_any"], (self._words,)).fetchall()
-        self.size = min(size, query.cursor.size) if query.cursor else size
-        self.bounds = low, high = self._bounds(overflow_us)
+            size, overflow_us = fetch(connection, QUERIES["size"])[0]
+            self._by_terms = self._match is not None and self._has_few_matches(connection)
+        self.size: int = min(size, query.cursor.size) if query.cursor else size
+        self.bounds = self._bounds(overflow_us)
         self.check_times = overflow_us > 0 and (query.min_us is not None or query.max_us is not None)
-        if query.cursor and query.order is Order.DESC:
-            high = min(high, query.cursor.position - 1)
-        elif query.cursor and query.order is Order.ASC:
-            low = max(low, query.cursor.position + 1)
-        # In walking order: from `_next` down to `_last`.
-        self._next, self._last = (high, low) if self._sign > 0 else (-low, -high)
-        if query.order is Order.RECORDED:
-            start = query.cursor.position if query.cursor else -1 if query.after is None else query.after
-            self._next, self._last = start + 1, self.size - 1
+        self._next, self._last = self._walk_bounds()
         self._keys_at_once = TERM_KEYS_MIN
 
     def _bounds(self, overflow_us: int) -> tuple[int, int]:
+        """The least and the greatest key that an event between the dates can have."""
         query = self._query
         low = max(0, query.min_us or 0) << ulid.COUNTER_BITS
         if query.max_us is None:
             return min(low, KEY_MAX), KEY_MAX
         return min(low, KEY_MAX), min(((query.max_us + overflow_us + 1) << ulid.COUNTER_BITS) - 1, KEY_MAX)
 
+    def _walk_bounds(self) -> tuple[int, int]:
+        """Where the walk begins and ends: downwards by `sign` times the key, or upwards by the index."""
+        query, (low, high) = self._query, self.bounds
+        position = query.cursor.position if query.cursor else None
+        if query.order is Order.RECORDED:
+            before = position if position is not None else -1 if query.after is None else query.after
+            return before + 1, self.size - 1
+        if query.order is Order.ASC:
+            return -(low if position is None else max(low, position + 1)), -high
+        return high if position is None else min(high, position - 1), low
+
     def _has_few_matches(self, connection: apsw.Connection) -> bool:
-        match = self._store.terms.match(self._query)
-        if not match or not self._query.words:
-            return False
-        found = connection.execute(QUERIES["term_desc"], (match, 0, KEY_MAX, FEW_MATCHES)).fetchall()
+        """Whether it is cheaper to look at each event that the terms give than to look for words."""
+        if not self._words:
+            return True
+        found = fetch(connection, QUERIES["term_desc"], (self._match, 0, KEY_MAX, FEW_MATCHES))
         return len(found) < FEW_MATCHES
 
     # Giving out.
@@ -101,11 +105,17 @@ class Reader:
         while not self._done():
             pieces: list[Piece] = []
             with self._store.snapshot() as connection:
-                for packed, parts in groupby(self._step(connection, limits.CHUNK_BYTES), _is_packed):
-                    if packed:
-                        pieces.extend(self._piece(connection, part.header) for part in parts)
-                    else:
-                        pieces.append(Piece([line.doc for line in parts]))
+                docs: list[bytes] = []
+                for part in self._step(connection, limits.CHUNK_BYTES):
+                    if isinstance(part, Line):
+                        docs.append(part.doc)
+                        continue
+                    if docs:
+                        pieces.append(Piece(docs))
+                        docs = []
+                    pieces.append(self._piece(connection, part.header))
+                if docs:
+                    pieces.append(Piece(docs))
             if pieces:
                 yield pieces
 
@@ -119,7 +129,7 @@ class Reader:
         return found
 
     def page(self, limit: int, size_max: int) -> tuple[list[bytes], int | None]:
-        """Up to `limit` docs of about `size_max` bytes at the most, and where the next page goes on, if at all."""
+        """Up to `limit` docs of about `size_max` bytes, and where the next page goes on, if there is one."""
         docs: list[bytes] = []
         bytes_left = size_max
         last: int | None = None
@@ -138,157 +148,194 @@ class Reader:
 
     def _opened(self, connection: apsw.Connection, header: Header) -> list[Line]:
         """The lines of a whole block in the order of the query."""
-        return sorted(self._lines(connection, header), key=self._walk, reverse=True)
+        lines = self._lines(connection, header, header.low, header.high)
+        return lines if self._sign > 0 else lines[::-1]
 
     def _piece(self, connection: apsw.Connection, header: Header) -> Piece:
         if self._sign < 0 or (self._csv and self._raw and header.guarded):
             return Piece([line.doc for line in self._opened(connection, header)])
         return Piece([], self._store.data(connection, "block_csv" if self._csv else "block_docs", header.id))
 
-    def _walk(self, line: Line) -> int:
-        return line.position * self._sign
-
     def _done(self) -> bool:
         if self._query.order is Order.RECORDED:
             return self._next > self._last
         return self._next < self._last
 
-    def _step(self, connection: apsw.Connection, budget: int) -> "list[Line | Packed]":
+    def _step(self, connection: apsw.Connection, budget: int) -> "Sequence[Line | Packed]":
         if self._query.order is Order.RECORDED:
-            return list(self._step_recorded(connection, budget))
-        match = self._store.terms.match(self._query)
-        if match and (self._few or not self._query.words):
-            return list(self._step_terms(connection, match, budget))
-        return self._step_blocks(connection, match, budget)
+            return self._step_recorded(connection, budget)
+        if self._by_terms:
+            return self._step_terms(connection, budget)
+        return self._step_blocks(connection, budget)
 
-    def _passes(self, line: Line, *, whole: bool) -> bool:
-        """Whether a line that the index gave matches; `whole` when the index did not look at all filters."""
-        if whole:
-            return self._may_hold_words(line.doc) and self._query.matches(decode_doc(line.doc))
-        return not self.check_times or self._query.in_time(decode_doc(line.doc))
+    def _passing(self, lines: list[Line], *, whole: bool) -> list[Line]:
+        """The lines that match; `whole` when no index has looked at all filters."""
+        if not whole and not self.check_times:
+            return lines
+        if whole and self._words:
+            lines = self._holding_words(lines)
+        matches = self._query.matches if whole else self._query.in_time
+        events = decode_docs([line.doc for line in lines])
+        return [line for line, event in zip(lines, events, strict=True) if matches(event)]
 
-    def _may_hold_words(self, doc: bytes) -> bool:
-        """Rules most docs out without decoding them."""
-        if not self._words:
-            return True
-        text = fold(doc.decode())
-        return any(all(word in text for word in words) for words in self._query.words)
+    def _holding_words(self, lines: list[Line]) -> list[Line]:
+        """Rules most lines out without decoding them."""
+        texts = fold(b"\n".join([line.doc for line in lines]).decode()).split("\n")
+        found: set[int] = set()
+        for words in self._query.words:
+            candidates: Sequence[int] = range(len(lines))
+            for word in words:
+                candidates = [at for at in candidates if word in texts[at]]
+            found.update(candidates)
+        return [lines[at] for at in sorted(found)]
 
     # By exact values: the terms hold the keys.
 
-    def _step_terms(self, connection: apsw.Connection, match: str, budget: int) -> Iterator[Line]:
-        low, high = sorted((self._next * self._sign, self._last * self._sign))
+    def _step_terms(self, connection: apsw.Connection, budget: int) -> list[Line]:
         order = "term_desc" if self._sign > 0 else "term_asc"
         want = max(TERM_KEYS_MIN, min(budget // DOC_BYTES_TYPICAL, self._keys_at_once))
         self._keys_at_once = min(self._keys_at_once * 2, TERM_KEYS_MAX)
-        rows = connection.execute(QUERIES[order], (match, low, high, want)).fetchall()
+        rows = fetch(connection, QUERIES[order], (self._match, *self._range(), want))
         finder = _Finder(self._store, connection, self.size)
+        lines = []
+        bytes_left = limits.CHUNK_BYTES
         for (key,) in rows:
             self._next = key * self._sign - 1
             doc = finder.doc(key)
             if doc is not None:
-                line = Line(key, doc)
-                if self._passes(line, whole=bool(self._query.words)):
-                    yield line
-        if len(rows) < want:
-            self._next = self._last - 1
+                lines.append(Line(key, doc))
+                bytes_left -= len(doc)
+                if bytes_left <= 0:
+                    break
+        else:
+            if len(rows) < want:
+                self._next = self._last - 1
+        return self._passing(lines, whole=bool(self._words))
+
+    def _range(self) -> tuple[int, int]:
+        """The least and the greatest key that are left to walk."""
+        return (self._last, self._next) if self._sign > 0 else (-self._next, -self._last)
 
     # In commit order: the entries hold the keys.
 
-    def _step_recorded(self, connection: apsw.Connection, budget: int) -> Iterator[Line]:
+    def _step_recorded(self, connection: apsw.Connection, budget: int) -> list[Line]:
         finder = _Finder(self._store, connection, self.size)
-        filtered = self._query.filtered or self._query.min_us is not None or self._query.max_us is not None
-        rows = connection.execute(QUERIES["entries_from"], (self._next, ENTRY_ROWS_MAX)).fetchall()
-        for first, count, packed in rows:
-            if first + count <= self._next:
-                continue
-            for key in block.unpack_numbers(packed)[self._next - first :]:
-                if self._next > self._last or budget <= 0:
-                    return
-                doc = finder.doc(key)
-                if doc is not None:
-                    line = Line(self._next, doc)
-                    if not filtered or self._passes(line, whole=True):
-                        yield line
-                    budget -= len(doc)
-                self._next += 1
-        if not rows or rows[-1][0] + rows[-1][1] < self._next:
-            raise Damaged(f"{self._store.path} lacks the entry {self._next}. Restore it from a backup.")
+        lines = []
+        for key in self._recorded_keys(connection):
+            doc = finder.doc(key)
+            if doc is not None:
+                lines.append(Line(self._next, doc))
+                budget -= len(doc)
+            self._next += 1
+            if budget <= 0 or self._done():
+                break
+        query = self._query
+        return self._passing(
+            lines, whole=query.filtered or query.min_us is not None or query.max_us is not None
+        )
 
-    # By time: blocks and tail, merged where they overlap.
+    def _recorded_keys(self, connection: apsw.Connection) -> Iterator[int]:
+        """The keys of some entries from `_next` on; one at the least."""
+        start = at = self._next
+        for first, count, packed in fetch(connection, QUERIES["entries_from"], (at, ENTRY_ROWS_MAX)):
+            if not first <= at < first + count:
+                break
+            yield from block.unpack_numbers(packed)[at - first :]
+            at = first + count
+        if at == start:
+            raise Damaged(f"{self._store.path} lacks the entry {at}. Restore it from a backup.")
 
-    def _step_blocks(self, connection: apsw.Connection, match: str | None, budget: int) -> "list[Line | Packed]":
+    # By time: blocks and tail, merged where they overlap. A step knows all there is from `_next` down to its
+    # horizon, and gives out that much, or less when the budget is spent.
+
+    def _step_blocks(self, connection: apsw.Connection, budget: int) -> "list[Line | Packed]":
         tail, horizon = self._tail(connection, budget)
         headers, horizon = self._headers(connection, horizon)
-        headers.sort(key=self._top, reverse=True)
+        tail, _ = self._split(tail, horizon)
         out: list[Line | Packed] = []
-        at = 0
-        while at < len(headers):
-            cluster = [headers[at]]
-            bottom = self._bottom(headers[at])
-            at += 1
-            while at < len(headers) and self._top(headers[at]) >= bottom:
-                cluster.append(headers[at])
-                bottom = min(bottom, self._bottom(headers[at]))
-                at += 1
-            above, tail = _split(tail, self._sign, self._top(cluster[0]))
-            inside, tail = _split(tail, self._sign, bottom - 1)
-            out.extend(above)
-            budget -= sum(len(line.doc) for line in above)
+        for cluster, bottom in self._clusters(headers):
+            above, tail = self._split(tail, self._top(cluster[0]) + 1)
+            inside, tail = self._split(tail, bottom)
+            found: list[Line | Packed] = [*above]
             if len(cluster) == 1 and not inside and self._passes_whole(cluster[0], horizon):
-                out.append(Packed(cluster[0]))
-                budget -= cluster[0].docs_bytes
+                found.append(Packed(cluster[0]))
             else:
-                merged = self._merged(connection, cluster, inside, horizon, match)
-                out.extend(merged)
-                budget -= sum(len(line.doc) for line in merged)
+                found.extend(self._merged(connection, cluster, inside, horizon))
+            out.extend(found)
+            budget -= sum(
+                part.header.docs_bytes if isinstance(part, Packed) else len(part.doc) for part in found
+            )
             if budget <= 0 and bottom > horizon:
                 self._next = bottom - 1
                 return out
-        out.extend(tail)
         self._next = horizon - 1
-        return out
+        return [*out, *tail]
 
     def _tail(self, connection: apsw.Connection, budget: int) -> tuple[list[Line], int]:
         """The tail's lines from `_next` down, and down to where they are all there are."""
-        low, high = sorted((self._next * self._sign, self._last * self._sign))
-        order = "tail_desc" if self._sign > 0 else "tail_asc"
         whole = self._query.filtered
         at_most = TAIL_ROWS_MAX if whole else min(TAIL_ROWS_MAX, max(budget // DOC_BYTES_TYPICAL, 1))
-        rows = connection.execute(QUERIES[order], (low, high, at_most)).fetchall()
+        order = "tail_desc" if self._sign > 0 else "tail_asc"
+        bindings = (*self._range(), at_most)
+        rows, complete = fetch_bytes(connection, QUERIES[order], bindings, column=2, bytes_max=STEP_BYTES)
         lines = [Line(key, doc) for key, index, doc in rows if index < self.size]
-        found = [line for line in lines if self._passes(line, whole=whole)]
-        return found, rows[-1][0] * self._sign if len(rows) == at_most else self._last
+        horizon = self._last if complete and len(rows) < at_most else rows[-1][0] * self._sign
+        return self._passing(lines, whole=whole), horizon
 
     def _headers(self, connection: apsw.Connection, horizon: int) -> tuple[list[Header], int]:
-        """The blocks between `_next` and the horizon, which rises where a run has more of them."""
-        if self._no_block:
+        """The blocks between `_next` and the horizon, which rises where a run has more of them.
+
+        It also rises where they hold more than STEP_BYTES. They come in the order of the walk.
+        """
+        if self._words and not fetch(connection, QUERIES["word_any"], (self._words,)):
             return [], horizon
-        at_most = CANDIDATE_BLOCKS_MAX if self._words else BLOCKS_MAX
-        low, high = sorted((self._next * self._sign, self._last * self._sign))
         found: list[Header] = []
-        for (run,) in connection.execute(QUERIES["runs"]).fetchall():
-            start = low
-            below = connection.execute(QUERIES["block_below"], (run, low)).fetchone()
-            if below and below[3] >= low:
-                start = below[2]
-            order = "blocks_desc" if self._sign > 0 else "blocks_asc"
-            rows = connection.execute(QUERIES[order], (run, start, high, at_most)).fetchall()
-            headers = [Header(*row) for row in rows]
-            if len(headers) == at_most:
+        for (run,) in fetch(connection, QUERIES["runs"]):
+            headers, complete = self._headers_of(connection, run)
+            if not complete:
                 horizon = max(horizon, self._bottom(headers[-1]))
             found.extend(headers)
         found = [header for header in found if self._top(header) >= horizon]
-        return self._with_words(connection, found), horizon
+        found = self._with_words(connection, found)
+        found.sort(key=self._top, reverse=True)
+        bytes_left = STEP_BYTES
+        for at, header in enumerate(found):
+            bytes_left -= header.docs_bytes
+            if bytes_left < 0 and self._top(header) < self._next:
+                return found[:at], self._top(header) + 1
+        return found, horizon
+
+    def _headers_of(self, connection: apsw.Connection, run: int) -> tuple[list[Header], bool]:
+        """Blocks of a run from `_next` down, and whether these are all."""
+        low, high = self._range()
+        for row in fetch(connection, QUERIES["block_below"], (run, low)):
+            below = Header(*row)
+            low = below.low if below.high >= low else low
+        at_most = CANDIDATE_BLOCKS_MAX if self._words else BLOCKS_MAX
+        order = "blocks_desc" if self._sign > 0 else "blocks_asc"
+        rows = fetch(connection, QUERIES[order], (run, low, high, at_most))
+        return [Header(*row) for row in rows], len(rows) < at_most
 
     def _with_words(self, connection: apsw.Connection, headers: list[Header]) -> list[Header]:
         """Those of the blocks that may hold the words."""
         if not headers or not self._words:
             return headers
         low, high = min(header.high for header in headers), max(header.high for header in headers)
-        rows = connection.execute(QUERIES["word_rows"], (self._words, low, high)).fetchall()
-        candidates = {row[0] for row in rows}
+        candidates = {row[0] for row in fetch(connection, QUERIES["word_rows"], (self._words, low, high))}
         return [header for header in headers if header.high in candidates]
+
+    def _clusters(self, headers: Sequence[Header]) -> Iterator[tuple[list[Header], int]]:
+        """Blocks in the order of the walk, those that overlap together, and the bottom of each cluster."""
+        cluster: list[Header] = []
+        bottom = 0
+        for header in headers:
+            if cluster and self._top(header) < bottom:
+                yield cluster, bottom
+                cluster = []
+            bottom = min(bottom, self._bottom(header)) if cluster else self._bottom(header)
+            cluster.append(header)
+        if cluster:
+            yield cluster, bottom
 
     def _passes_whole(self, header: Header, horizon: int) -> bool:
         return (
@@ -296,60 +343,54 @@ class Reader:
             and not self.check_times
             and header.last_index < self.size
             and self._top(header) <= self._next
-            and self._bottom(header) >= max(horizon, self._last)
+            and self._bottom(header) >= horizon
         )
 
     def _merged(
-        self,
-        connection: apsw.Connection,
-        cluster: Sequence[Header],
-        inside: Sequence[Line],
-        horizon: int,
-        match: str | None,
+        self, connection: apsw.Connection, cluster: Sequence[Header], inside: Sequence[Line], horizon: int
     ) -> list[Line]:
         """The matching lines of overlapping blocks and of the tail between them, above the horizon."""
+        low, high = sorted((self._next * self._sign, horizon * self._sign))
         lines = list(inside)
-        whole = self._query.filtered
         for header in cluster:
-            wanted: set[int] | None = None
-            if match:
-                rows = connection.execute(QUERIES["term_desc"], (match, header.low, header.high, KEY_MAX)).fetchall()
-                wanted = {row[0] for row in rows}
-            if wanted is None or wanted:
-                lines.extend(
-                    line
-                    for line in self._lines(connection, header)
-                    if max(horizon, self._last) <= self._walk(line) <= self._next
-                    and (wanted is None or line.position in wanted)
-                    and self._passes(line, whole=whole)
-                )
+            lines.extend(self._matching(connection, header, low, high))
         lines.sort(key=self._walk, reverse=True)
         return lines
 
-    def _lines(self, connection: apsw.Connection, header: Header) -> Iterator[Line]:
-        """The lines of a block that this answer may show."""
+    def _matching(self, connection: apsw.Connection, header: Header, low: int, high: int) -> list[Line]:
+        """The matching lines of a block between two keys."""
+        if self._match is None:
+            return self._passing(self._lines(connection, header, low, high), whole=self._query.filtered)
+        bindings = (self._match, max(low, header.low), min(high, header.high), KEY_MAX)
+        wanted = {row[0] for row in fetch(connection, QUERIES["term_desc"], bindings)}
+        lines = self._lines(connection, header, low, high) if wanted else []
+        return self._passing([line for line in lines if line.position in wanted], whole=True)
+
+    def _lines(self, connection: apsw.Connection, header: Header, low: int, high: int) -> list[Line]:
+        """The lines of a block between two keys that this answer may show, newest first."""
         store = self._store
         keys = store.block_keys(connection, header.id)
-        docs = block.lines(store.data(connection, "block_docs", header.id))
+        start, end = bisect_left(keys, low), bisect_right(keys, high)
+        docs = block.lines(store.data(connection, "block_docs", header.id), len(keys))[len(keys) - end :]
+        lines = list(map(Line, reversed(keys[start:end]), docs))
         if header.last_index < self.size:
-            return map(Line, reversed(keys), docs)
-        indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
-        shown = zip(reversed(keys), docs, reversed(indexes), strict=True)
-        return (Line(key, doc) for key, doc, index in shown if index < self.size)
+            return lines
+        indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))[start:end]
+        return [line for line, index in zip(lines, reversed(indexes), strict=True) if index < self.size]
+
+    def _split(self, lines: list[Line], bound: int) -> tuple[list[Line], list[Line]]:
+        """Lines in the order of the walk: those down to `bound`, and the others."""
+        at = bisect_right(lines, -bound, key=lambda line: -self._walk(line))
+        return lines[:at], lines[at:]
+
+    def _walk(self, line: Line) -> int:
+        return line.position * self._sign
 
     def _top(self, header: Header) -> int:
         return header.high if self._sign > 0 else -header.low
 
     def _bottom(self, header: Header) -> int:
         return header.low if self._sign > 0 else -header.high
-
-
-def _split(lines: list[Line], sign: int, bound: int) -> tuple[list[Line], list[Line]]:
-    """Lines in walking order: those above `bound`, and the others."""
-    for at, line in enumerate(lines):
-        if line.position * sign <= bound:
-            return lines[:at], lines[at:]
-    return lines, []
 
 
 class _Finder:
@@ -359,39 +400,40 @@ class _Finder:
         self._store, self._connection, self._size = store, connection, size
         self._headers: dict[int, Header] = {}
         self._frames: dict[tuple[int, int], list[bytes]] = {}
-        self._runs = [row[0] for row in connection.execute(QUERIES["runs"]).fetchall()]
-        row = connection.execute(QUERIES["tail_low"]).fetchone()
-        self._tail_low = row[0] if row else KEY_MAX
+        self._runs = [row[0] for row in fetch(connection, QUERIES["runs"])]
+        low = one(connection, QUERIES["tail_low"])
+        self._tail_low: int = KEY_MAX if low is None else low
 
     def doc(self, key: int) -> bytes | None:
         """The doc at a key, if it is one of those shown."""
         if key >= self._tail_low:
-            row = self._connection.execute(QUERIES["tail_at"], (key,)).fetchone()
-            if row:
-                return row[1] if row[0] < self._size else None
+            for index, doc, _ in fetch(self._connection, QUERIES["tail_at"], (key,)):
+                return doc if index < self._size else None
         for run in self._runs:
             header = self._header(run, key)
             if header is not None:
                 keys = self._store.block_keys(self._connection, header.id)
                 line = block.line_of(keys, key)
                 if line is not None:
-                    return self._line(header, line, len(keys))
+                    return self._line(header, line)
         return None
 
     def _header(self, run: int, key: int) -> Header | None:
+        """The block of a run that has a key between its bounds."""
         header = self._headers.get(run)
         if header is None or not header.low <= key <= header.high:
-            row = self._connection.execute(QUERIES["block_below"], (run, key)).fetchone()
-            if not row or row[3] < key:
+            rows = fetch(self._connection, QUERIES["block_below"], (run, key))
+            header = Header(*rows[0]) if rows else None
+            if header is None or header.high < key:
                 return None
-            header = self._headers[run] = Header(*row)
+            self._headers[run] = header
         return header
 
-    def _line(self, header: Header, line: int, count: int) -> bytes | None:
+    def _line(self, header: Header, line: int) -> bytes | None:
         store, connection = self._store, self._connection
         if header.last_index >= self._size:
             indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
-            if indexes[count - 1 - line] >= self._size:
+            if indexes[header.count - 1 - line] >= self._size:
                 return None
         number, at = divmod(line, block.FRAME_EVENTS)
         docs = self._frames.get((header.id, number))
@@ -405,6 +447,7 @@ class _Finder:
 
 def count(store: AccountStore, query: Query) -> int:
     """How many events match, from what the engine keeps where that is enough."""
+    query = replace(query, order=Order.DESC, after=None, cursor=None)
     reader = Reader(store, query)
     match = store.terms.match(query)
     if not query.words and not reader.check_times:
@@ -414,7 +457,3 @@ def count(store: AccountStore, query: Query) -> int:
             if query.min_us is None and query.max_us is None:
                 return int(one(connection, QUERIES["live"]))
     return reader.count()
-
-
-def _is_packed(part: Line | Packed) -> bool:
-    return isinstance(part, Packed)

@@ -1,12 +1,15 @@
 """What goes on behind the recorders' backs: sealing, compaction, repacking, checkpoints.
 
 Every step is one bounded transaction that leaves a store which reads the same as before. A step that is
-lost in a crash is done again.
+lost in a crash is done again; one that another process was quicker with is given up.
 """
 
 from array import array
+from collections.abc import Iterator
+from contextlib import suppress
 from heapq import merge
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import apsw
@@ -16,30 +19,42 @@ from auditplane.store import Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.account import QUERIES, AccountStore
 from auditplane.store.sqlite.block import Header, Sealed
-from auditplane.store.sqlite.database import one
+from auditplane.store.sqlite.database import fetch, fetch_bytes, one
 
 SEAL_EVENTS: Final = 4_096
+SEAL_BYTES: Final = 16 * 1024 * 1024
 TAIL_KEPT_EVENTS: Final = 2_048
 RUNS_MAX: Final = 6
 MERGE_BLOCKS_MAX: Final = 32
 TILE_ENTRIES: Final = 256
 REPACK_ROWS_MAX: Final = 4_096
 REPACK_ENTRIES: Final = 16 * TILE_ENTRIES
+REPACK_BYTES: Final = 4 * 1024 * 1024
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WAL_BYTES_TO_COPY: Final = 4 * 1024 * 1024
 
 
+class _Overtaken(Exception):
+    """Another process did this step; nothing of it is stored twice."""
+
+
 def seal(store: AccountStore, *, everything: bool = False) -> bool:
     """Seals the oldest events of the tail when it holds enough; says whether it did."""
-    want = SEAL_EVENTS if everything else SEAL_EVENTS + TAIL_KEPT_EVENTS
     with store.snapshot() as connection:
-        rows = connection.execute(QUERIES["seal_rows"], (want,)).fetchall()
-    if not rows or (len(rows) < want and not everything):
+        enough = SEAL_EVENTS + TAIL_KEPT_EVENTS
+        if not everything and not fetch(connection, QUERIES["tail_holds"], (enough - 1,)):
+            return False
+        rows, _ = fetch_bytes(
+            connection, QUERIES["seal_rows"], (SEAL_EVENTS,), column=2, bytes_max=SEAL_BYTES
+        )
+    if not rows:
         return False
-    events = [Stored(*row) for row in rows[:SEAL_EVENTS]]
-    blocks = block.cut(events)
-    with store.maintenance() as connection:
-        connection.executemany(QUERIES["unseal"], [(event.key,) for event in events])
+    blocks = block.cut([Stored(*row) for row in rows])
+    with suppress(_Overtaken), store.maintenance() as connection:
+        changes = connection.total_changes()
+        connection.executemany(QUERIES["unseal"], [(row[0],) for row in rows])
+        if connection.total_changes() - changes != len(rows):
+            raise _Overtaken
         for sealed in blocks:
             _add(store, connection, sealed, _free_run(connection, sealed))
     return True
@@ -47,12 +62,10 @@ def seal(store: AccountStore, *, everything: bool = False) -> bool:
 
 def _free_run(connection: apsw.Connection, sealed: Sealed) -> int:
     """The lowest run in which a block overlaps nothing."""
-    runs = len(connection.execute(QUERIES["runs"]).fetchall())
-    for run in range(runs + 1):
-        row = connection.execute(QUERIES["block_below"], (run, sealed.high)).fetchone()
-        if not row or row[3] < sealed.low:
-            return run
-    raise AssertionError("an empty run overlaps nothing")
+    run = 0
+    while any(row[3] >= sealed.low for row in fetch(connection, QUERIES["block_below"], (run, sealed.high))):
+        run += 1
+    return run
 
 
 def _add(store: AccountStore, connection: apsw.Connection, sealed: Sealed, run: int) -> None:
@@ -61,11 +74,11 @@ def _add(store: AccountStore, connection: apsw.Connection, sealed: Sealed, run: 
         sealed.docs_bytes, sealed.ends,
     )  # fmt: skip
     block_id = one(connection, QUERIES["add_block"], row)
-    connection.execute(QUERIES["add_block_keys"], (block_id, sealed.keys, sealed.indexes)).fetchall()
-    connection.execute(QUERIES["add_block_docs"], (block_id, sealed.docs)).fetchall()
-    connection.execute(QUERIES["add_block_csv"], (block_id, sealed.csv)).fetchall()
-    connection.execute(QUERIES["add_block_stamps"], (block_id, sealed.stamps)).fetchall()
-    connection.execute(QUERIES["add_word"], (sealed.high, store.terms.of_words(sealed.text))).fetchall()
+    fetch(connection, QUERIES["add_block_keys"], (block_id, sealed.keys, sealed.indexes))
+    fetch(connection, QUERIES["add_block_docs"], (block_id, sealed.docs))
+    fetch(connection, QUERIES["add_block_csv"], (block_id, sealed.csv))
+    fetch(connection, QUERIES["add_block_stamps"], (block_id, sealed.stamps))
+    fetch(connection, QUERIES["add_word"], (sealed.high, store.terms.of_words(sealed.text)))
 
 
 def compact(store: AccountStore) -> bool:
@@ -75,22 +88,20 @@ def compact(store: AccountStore) -> bool:
     more than MERGE_BLOCKS_MAX, only what lies over the first of them is.
     """
     with store.snapshot() as connection:
-        sizes = sorted(connection.execute(QUERIES["run_sizes"]).fetchall(), key=lambda row: row[1])
-        if len(sizes) <= RUNS_MAX:
+        if len(fetch(connection, QUERIES["runs"])) <= RUNS_MAX:
             return False
-        (small, _), (large, _) = min(pairwise(sizes), key=lambda pair: pair[1][1] / pair[0][1])
-        first = Header(*connection.execute(QUERIES["run_first"], (small,)).fetchone())
+        small, large = _nearest_runs(connection)
+        first = Header(*fetch(connection, QUERIES["run_first"], (small,))[0])
         overlapped = _overlapped(connection, large, first)
-        bound = overlapped[MERGE_BLOCKS_MAX].low if len(overlapped) > MERGE_BLOCKS_MAX else first.high + 1
-        sources = [(header, _events(store, connection, header)) for header in (first, *overlapped[:MERGE_BLOCKS_MAX])]
-    events = sources[0][1]
-    left = [event for event in events if event.key >= bound]
-    joined = block.cut(list(merge(events[: len(events) - len(left)], *(more for _, more in sources[1:]))))
-    texts = [block.text_of([event.doc for event in found]) for _, found in sources]
-    with store.maintenance() as connection:
-        if any(not connection.execute(QUERIES["has_block"], (header.id,)).fetchall() for header, _ in sources):
-            return True
-        for (header, _), text in zip(sources, texts, strict=True):
+        bound = overlapped.pop().low if len(overlapped) > MERGE_BLOCKS_MAX else first.high + 1
+        headers = [first, *overlapped]
+        events = [_events(store, connection, header) for header in headers]
+    taken = [event for event in events[0] if event.key < bound]
+    left = events[0][len(taken) :]
+    joined = block.cut(list(merge(taken, chain.from_iterable(events[1:]), key=attrgetter("key"))))
+    texts = [block.text_of([event.doc for event in found]) for found in events]
+    with suppress(_Overtaken), store.maintenance() as connection:
+        for header, text in zip(headers, texts, strict=True):
             _drop(store, connection, header, text)
         for sealed in joined:
             _add(store, connection, sealed, large)
@@ -99,60 +110,77 @@ def compact(store: AccountStore) -> bool:
     return True
 
 
+def _nearest_runs(connection: apsw.Connection) -> tuple[int, int]:
+    """The two runs, the smaller first, that are nearest in size."""
+    sizes = sorted(fetch(connection, QUERIES["run_sizes"]), key=itemgetter(1))
+    (small, _), (large, _) = min(pairwise(sizes), key=lambda pair: pair[1][1] / pair[0][1])
+    return small, large
+
+
 def _overlapped(connection: apsw.Connection, run: int, header: Header) -> list[Header]:
     """The blocks of a run that a block overlaps, ascending, one more than are merged at the most."""
-    below = connection.execute(QUERIES["block_below"], (run, header.low)).fetchone()
-    start = below[2] if below and below[3] >= header.low else header.low
-    bindings = (run, start, header.high, MERGE_BLOCKS_MAX + 1)
-    return [Header(*row) for row in connection.execute(QUERIES["blocks_asc"], bindings).fetchall()]
+    low = header.low
+    for row in fetch(connection, QUERIES["block_below"], (run, low)):
+        below = Header(*row)
+        low = below.low if below.high >= low else low
+    bindings = (run, low, header.high, MERGE_BLOCKS_MAX + 1)
+    return [Header(*row) for row in fetch(connection, QUERIES["blocks_asc"], bindings)]
 
 
 def _events(store: AccountStore, connection: apsw.Connection, header: Header) -> list[Stored]:
     """The events of a block, ascending."""
     keys = store.block_keys(connection, header.id)
     indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
-    docs = block.lines(store.data(connection, "block_docs", header.id))
-    stamps = block.lines(store.data(connection, "block_stamps", header.id))
+    docs = block.lines(store.data(connection, "block_docs", header.id), len(keys))
+    stamps = block.lines(store.data(connection, "block_stamps", header.id), len(keys))
     return list(map(Stored, keys, indexes, reversed(docs), reversed(stamps)))
 
 
 def _drop(store: AccountStore, connection: apsw.Connection, header: Header, text: str) -> None:
+    if not fetch(connection, QUERIES["has_block"], (header.id,)):
+        raise _Overtaken
     for query in ("drop_block", "drop_block_keys", "drop_block_docs", "drop_block_csv", "drop_block_stamps"):
-        connection.execute(QUERIES[query], (header.id,)).fetchall()
-    connection.execute(QUERIES["drop_word"], (header.high, store.terms.of_words(text))).fetchall()
+        fetch(connection, QUERIES[query], (header.id,))
+    fetch(connection, QUERIES["drop_word"], (header.high, store.terms.of_words(text)))
 
 
 def repack(store: AccountStore) -> bool:
     """Joins the entries of many commits into rows of TILE_ENTRIES; says whether it did."""
     with store.snapshot() as connection:
+        if one(connection, QUERIES["not_tiled"]) < REPACK_ENTRIES:
+            return False
         tiled = one(connection, QUERIES["tiled"])
-        rows = connection.execute(QUERIES["entry_rows"], (tiled, REPACK_ROWS_MAX)).fetchall()
-    if sum(row[1] for row in rows) < REPACK_ENTRIES:
-        return False
+        bindings = (tiled, REPACK_ROWS_MAX)
+        rows, _ = fetch_bytes(connection, QUERIES["entry_rows"], bindings, column=1, bytes_max=REPACK_BYTES)
     keys: array[int] = array("q")
-    hashes = bytearray()
-    for _, _, packed, hashed in rows:
+    for packed, _ in rows:
         keys.extend(block.unpack_numbers(packed))
-        hashes += hashed
-    tiles = []
+    hashes = b"".join([hashed for _, hashed in rows])
+    with suppress(_Overtaken), store.maintenance() as connection:
+        if one(connection, QUERIES["tiled"]) != tiled:
+            raise _Overtaken
+        fetch(connection, QUERIES["drop_entries"], (tiled, tiled + len(keys)))
+        connection.executemany(QUERIES["add_entries"], list(_tiles(tiled, keys, hashes)))
+        whole = len(keys) // TILE_ENTRIES * TILE_ENTRIES
+        fetch(connection, QUERIES["set_tiled"], (tiled + whole,))
+    return True
+
+
+def _tiles(first: int, keys: "array[int]", hashes: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Rows of TILE_ENTRIES entries, the last of what is left."""
     for at in range(0, len(keys), TILE_ENTRIES):
         part = keys[at : at + TILE_ENTRIES]
-        hashed = bytes(hashes[at * ENTRY_BYTES : (at + len(part)) * ENTRY_BYTES])
-        tiles.append((tiled + at, len(part), block.pack_numbers(part), hashed))
-    with store.maintenance() as connection:
-        connection.execute(QUERIES["drop_entries"], (tiled, tiled + len(keys))).fetchall()
-        connection.executemany(QUERIES["add_entries"], tiles)
-        whole = len(keys) // TILE_ENTRIES * TILE_ENTRIES
-        connection.execute(QUERIES["set_tiled"], (tiled + whole,)).fetchall()
-    return True
+        hashed = hashes[at * ENTRY_BYTES : (at + len(part)) * ENTRY_BYTES]
+        yield first + at, len(part), block.pack_numbers(part), hashed
 
 
 def tend(store: AccountStore) -> bool:
     """One round of all that is due, each a bounded step; says whether there may be more to do."""
     busy = [seal(store), compact(store), repack(store)]
-    if store.wal_bytes > WAL_BYTES_TO_COPY:
+    if store.wal_bytes_to_copy() > WAL_BYTES_TO_COPY:
         store.checkpoint(whole=False)
-    if store.wal_bytes > WAL_BYTES_MAX:
+    # Not while a reader from outside keeps much from being copied: writers would wait in vain.
+    if store.wal_bytes > WAL_BYTES_MAX and store.wal_bytes_to_copy() <= WAL_BYTES_TO_COPY:
         store.checkpoint(whole=True)
     return any(busy)
 

@@ -23,7 +23,8 @@ class Terms:
 
     def __init__(self, secret: bytes) -> None:
         self._hashes = {
-            letter: blake2b(digest_size=TOKEN_LETTERS, key=secret, person=letter.encode()) for letter in "ukancw"
+            letter: blake2b(digest_size=TOKEN_LETTERS, key=secret, person=letter.encode())
+            for letter in "ukancw"
         }
         cached = lru_cache(CACHED_VALUES_MAX)
         self._user = cached(lambda text: self._token("u", fold(text)))
@@ -35,7 +36,7 @@ class Terms:
 
     def _token(self, letter: str, text: str) -> str:
         hashed = self._hashes[letter].copy()
-        hashed.update(text.encode())
+        hashed.update(text.encode("utf-8", "surrogatepass"))
         return letter + hashed.digest().translate(_LETTERS).decode("ascii")
 
     def _configuration_tokens(self, text: str) -> str:
@@ -58,7 +59,7 @@ class Terms:
     def match(self, query: Query) -> str | None:
         """The FTS5 expression for the exact filters of a query; None when it has none."""
         choices = (
-            [self._user(user) for user in query.users],
+            [self._token("u", user) for user in query.users],
             [self._kind(kind) for kind in query.kinds],
             [self._action(action) for action in query.actions],
             [self._name(name) for name in query.names],

@@ -1,0 +1,354 @@
+"""A naive model of an account's log, and what the tests of the engine share.
+
+The model keeps events in a Python list and answers queries with `Query.matches` and a sort. It takes ids,
+timestamps and docs from the engine, and checks each of them against the rules as it takes it.
+"""
+
+import json
+import sys
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from auditplane import limits, log, render, ulid
+from auditplane.errors import Conflict, InvalidEvents
+from auditplane.event import Event, Rules, decode_doc, parse
+from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor
+from auditplane.render import Form
+from auditplane.store import Stored
+from auditplane.store.sqlite import account, block, reader, sealing
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.times import format_us, parse_rfc3339
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+START_US: Final = 1_772_000_000_000_000
+RULES: Final = Rules()
+NEAR_US: Final = limits.FUTURE_US_MAX
+
+Spec = dict[str, Any]
+"""The members of an event as a caller gives them."""
+
+
+def spec(number: int = 0, **members: Any) -> Spec:
+    """An event to record."""
+    return {
+        "resourceName": f"name-{number}",
+        "resourceKind": "Source",
+        "action": "Modified",
+        "user": "ann@example.com",
+        **members,
+    }
+
+
+def request(specs: Sequence[Spec], by: str = "key-1") -> log.Request:
+    """A request as it comes from the parser."""
+    return log.Request(parse(msgspec.json.encode(specs), RULES), by)
+
+
+def record(store: AccountStore, specs: Sequence[Spec], now: int = START_US) -> list[str]:
+    """Records events in a commit of their own; returns their ids."""
+    (result,) = log.record(store, [request(specs)], lambda: now)
+    if isinstance(result, Exception):
+        raise result
+    return list(result)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[AccountStore]:
+    """A store, closed afterwards."""
+    store = AccountStore(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def unpacked(data: bytes) -> bytes:
+    """The text of zstd frames one after the other, read as a stream."""
+    text = b""
+    while data:
+        frame = zstd.ZstdDecompressor()
+        text += frame.decompress(data)
+        assert frame.eof, "a frame is cut off"
+        data = frame.unused_data
+    return text
+
+
+def whole(store: AccountStore, query: Query, form: Form = Form.NDJSON, *, packed: bool = False) -> bytes:
+    """The whole answer to a query, unpacked."""
+    data = b"".join(log.Answer(store, query, form, packed=packed))
+    return unpacked(data) if packed else data
+
+
+def walk(store: AccountStore, query: Query, limit: int) -> Iterator[list[bytes]]:
+    """The pages of an answer, by cursors that go through their texts."""
+    cursor: Cursor | None = None
+    while True:
+        docs, cursor, _ = log.page(store, replace(query, cursor=cursor), limit)
+        yield docs
+        if cursor is None:
+            return
+        cursor = decode_cursor(encode_cursor(cursor, query, "default"), query, "default")
+
+
+def rendered(docs: Sequence[bytes], form: Form) -> bytes:
+    """An answer made in one go."""
+    return render.head(form) + (render.body(docs, form, first=True) if docs else b"") + render.tail(form)
+
+
+def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
+    """Makes constants small, so that few events meet all edges."""
+    owners = {
+        sealing: "SEAL_EVENTS TAIL_KEPT_EVENTS RUNS_MAX MERGE_BLOCKS_MAX TILE_ENTRIES REPACK_ENTRIES "
+        "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES",
+        block: "BLOCK_EVENTS FRAME_EVENTS BLOCK_BYTES",
+        reader: "TAIL_ROWS_MAX BLOCKS_MAX CANDIDATE_BLOCKS_MAX TERM_KEYS_MIN TERM_KEYS_MAX FEW_MATCHES "
+        "ENTRY_ROWS_MAX FRAMES_KEPT_MAX DOC_BYTES_TYPICAL STEP_BYTES",
+        account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
+        limits: "CHUNK_BYTES PAGE_BYTES_MAX",
+        ulid: "COUNTERS",
+    }
+    for module, names in owners.items():
+        for name in names.split():
+            if name in values:
+                patch.setattr(module, name, values[name])
+
+
+@dataclass(order=True)
+class Kept:
+    """An event of the model."""
+
+    key: int
+    index: int
+    at_us: int
+    doc: bytes
+    event: Event = field(compare=False)
+    given: Spec = field(compare=False)
+
+    def shown(self) -> Spec:
+        """All its members."""
+        return dict(json.loads(self.doc))
+
+    @property
+    def us(self) -> int:
+        """Its timestamp."""
+        return parse_rfc3339(self.event.timestamp or "")
+
+
+class Model:
+    """The log of one account as a list."""
+
+    def __init__(self) -> None:
+        self.kept: list[Kept] = []
+        self.by_key: list[Kept] = []
+        self.by_id: dict[str, Kept] = {}
+        self.taken: set[int] = set()
+        self.salts: set[bytes] = set()
+        self.newest_us = 0
+        self.at_us = 0
+
+    @property
+    def size(self) -> int:
+        """The next index."""
+        return len(self.kept)
+
+    # Recording.
+
+    def record(self, store: AccountStore, requests: Sequence[Sequence[Spec]], clock_us: int) -> None:
+        """Records in one commit, in the store and here, and checks that the store did what it owes."""
+        now = max(clock_us, self.at_us)
+        results = log.record(
+            store, [request(specs, f"key-{at}") for at, specs in enumerate(requests)], lambda: clock_us
+        )
+        assert len(results) == len(requests)
+        for at, (specs, result) in enumerate(zip(requests, results, strict=True)):
+            wrong = self._wrong(specs, now)
+            if wrong:
+                assert isinstance(result, wrong), f"{result!r} for {specs}"
+            else:
+                assert not isinstance(result, Exception), f"{result!r} for {specs}"
+                self._take(store, specs, result, now, f"key-{at}")
+        assert store.size() == self.size
+
+    def _wrong(self, specs: Sequence[Spec], now: int) -> type[Exception] | None:
+        """Why a request must be refused."""
+        if any(_given_us(given) > now + NEAR_US for given in specs):
+            return InvalidEvents
+        first: dict[str, Spec] = {}
+        for given in specs:
+            event_id = given.get("id")
+            if event_id in self.by_id:
+                if not self._repeats(given, self.by_id[event_id]):
+                    return Conflict
+            elif event_id is not None and not _agree(given, first.setdefault(event_id, given)):
+                return Conflict
+        return None
+
+    def _repeats(self, given: Spec, kept: Kept) -> bool:
+        """Whether every member that the caller gave is that of the stored event."""
+        members = json.loads(kept.doc)
+        us = _given_us(given)
+        was_near = kept.at_us < us <= kept.at_us + NEAR_US and kept.us >= kept.at_us
+        same_time = us < 0 or us == kept.us or was_near
+        return same_time and all(
+            members.get(name) == given[name] for name in given if name not in ("id", "timestamp")
+        )
+
+    def _take(
+        self, store: AccountStore, specs: Sequence[Spec], ids: Sequence[str], now: int, by: str
+    ) -> None:
+        """Takes over what a request added; ids must be one an event, in the order given."""
+        assert len(ids) == len(specs)
+        given_newest = max((_given_us(given) for given in specs if _given_us(given) <= now), default=0)
+        assigned = max(now, max(self.newest_us, given_newest) + 1)
+        for given, event_id in zip(specs, ids, strict=True):
+            assert given.get("id", event_id) == event_id
+            if event_id in self.by_id:
+                continue
+            us = _given_us(given)
+            if us < 0 or us > now:
+                us, assigned = assigned, assigned + 1
+            self._keep(store, given, event_id, us, now, by)
+
+    def _keep(self, store: AccountStore, given: Spec, event_id: str, us: int, now: int, by: str) -> None:
+        stored = store.get(event_id)
+        assert stored is not None, f"{event_id} was acknowledged, but is not there"
+        event = decode_doc(stored.doc)
+        members = json.loads(stored.doc)
+        assert members["timestamp"] == format_us(us)
+        assert all(members[name] == value for name, value in given.items() if name != "timestamp")
+        key = self._place(us)
+        assert stored.key == key
+        assert "id" in given or ulid.key_of(event_id) == key
+        assert stored.index == self.size
+        self._check_stamp(stored, now, by)
+        kept = Kept(key, self.size, now, stored.doc, event, given)
+        self.kept.append(kept)
+        insort(self.by_key, kept)
+        self.by_id[event_id] = kept
+        self.newest_us = max(self.newest_us, us)
+        self.at_us = now
+
+    def _place(self, us: int) -> int:
+        """The first free key from a microsecond on; each has COUNTERS of them."""
+        while True:
+            for counter in range(ulid.COUNTERS):
+                key = us << ulid.COUNTER_BITS | counter
+                if key not in self.taken:
+                    self.taken.add(key)
+                    return key
+            us += 1
+
+    def _check_stamp(self, stored: Stored, now: int, by: str) -> None:
+        assert b"\n" not in stored.stamp
+        stamp = json.loads(stored.stamp)
+        assert list(stamp) == ["at", "by", "salt"]
+        assert stamp["at"] == format_us(now)
+        assert stamp["by"] == by
+        salt = msgspec.convert(stamp["salt"], bytes)
+        assert len(salt) == 16
+        assert salt not in self.salts
+        self.salts.add(salt)
+
+    # Reading.
+
+    def docs(self, query: Query, size: int | None = None) -> list[bytes]:
+        """The docs of an answer that shows the first `size` events."""
+        size = self.size if size is None else size
+        if query.order is Order.RECORDED:
+            first = 0 if query.after is None else query.after + 1
+            found: Iterable[Kept] = self.kept[max(first, 0) :]
+        else:
+            found = self.by_key if query.order is Order.ASC else reversed(self.by_key)
+        return [kept.doc for kept in found if kept.index < size and query.matches(kept.event)]
+
+    def check_answer(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
+        """The whole answer in one form."""
+        expected = rendered(self.docs(query), form)
+        assert whole(store, query, form, packed=packed) == expected, f"{query} as {form}, packed: {packed}"
+
+    def check_pages(self, store: AccountStore, query: Query, limit: int) -> None:
+        """The answer in pages, of which each but the last is full, and none but the first is empty."""
+        pages = list(walk(store, query, limit))
+        assert [doc for page in pages for doc in page] == self.docs(query), f"{query} in pages of {limit}"
+        assert all(len(page) <= limit for page in pages)
+        assert all(pages[1:])
+
+    def check_count(self, store: AccountStore, query: Query) -> None:
+        """The count; what concerns the order alone does not change it."""
+        assert log.count(store, query) == len(self.docs(replace(query, order=Order.DESC))), (
+            f"the count of {query}"
+        )
+
+    def check_log(self, store: AccountStore) -> None:
+        """Every event by its id, and every entry by its index."""
+        for event_id, kept in self.by_id.items():
+            assert log.get(store, event_id) == kept.doc
+            assert log.get(store, event_id.lower()) == kept.doc
+        with store.snapshot() as connection:
+            rows: list[Any] = connection.execute(
+                "SELECT first, count, keys, hashes FROM entry ORDER BY first"
+            ).fetchall()
+            index = 0
+            for first, count, packed, hashes in rows:
+                keys = block.unpack_numbers(packed)
+                assert first == index
+                assert len(keys) == count
+                assert len(hashes) == 32 * count
+                for at, key in enumerate(keys):
+                    stored = store.at(connection, key)
+                    assert stored is not None
+                    assert (stored.key, stored.index) == (key, index)
+                    assert (stored.key, stored.doc) == (self.kept[index].key, self.kept[index].doc)
+                    assert (
+                        hashes[32 * at : 32 * at + 32] == sha256(stored.doc + b"\n" + stored.stamp).digest()
+                    )
+                    index += 1
+            assert index == self.size
+
+    def check_store(self, store: AccountStore) -> None:
+        """What holds of the tables: no event twice, none lost, runs without overlaps, sound indexes."""
+        with store.snapshot() as connection:
+            rows: list[Any] = connection.execute("SELECT key FROM tail").fetchall()
+            tail = [row[0] for row in rows]
+            blocks: list[Any] = connection.execute(
+                "SELECT id, run, low, high FROM block ORDER BY run, low"
+            ).fetchall()
+            sealed: list[int] = []
+            for block_id, _, low, high in blocks:
+                keys = block.unpack_numbers(store.data(connection, "block_keys", block_id))
+                assert (keys[0], keys[-1]) == (low, high)
+                assert sorted(set(keys)) == list(keys)
+                sealed.extend(keys)
+            assert sorted(tail + sealed) == [kept.key for kept in self.by_key]
+            assert all(a[1] != b[1] or a[3] < b[2] for a, b in pairwise(blocks)), "blocks of one run overlap"
+        with store.maintenance() as connection:
+            connection.execute("INSERT INTO word (word) VALUES ('integrity-check')").fetchall()
+            connection.execute("INSERT INTO term (term) VALUES ('integrity-check')").fetchall()
+
+
+def _given_us(given: Spec) -> int:
+    """The given timestamp, or -1."""
+    return parse_rfc3339(given["timestamp"]) if "timestamp" in given else -1
+
+
+def _agree(given: Spec, earlier: Spec) -> bool:
+    """Whether a repeat within one request gives nothing else than the first did."""
+    (event,) = request([earlier]).batch.events
+    members = {**earlier, "description": event.description}
+    same_time = _given_us(given) in (-1, _given_us(earlier))
+    return same_time and all(
+        members.get(name) == value for name, value in given.items() if name != "timestamp"
+    )

@@ -1,0 +1,330 @@
+"""The contract of the engine (see the docstring of `auditplane.store`), held against a naive model.
+
+Each round records, seals, compacts, repacks, reopens and reads in a random order, with constants so small
+that a few events meet every edge. SQLite is real throughout. A round is made anew from its number:
+`pytest tests/test_engine.py -k "round[17]"`; AUDITPLANE_ROUNDS=2000 looks harder.
+"""
+
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from auditplane import log
+from auditplane.query import Cursor, Order, Query, fold
+from auditplane.render import Form
+from auditplane.store.sqlite import sealing
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.times import format_us
+from engine_model import NEAR_US, START_US, Model, Spec, rendered, shrink, unpacked
+
+ROUNDS: Final = int(os.environ.get("AUDITPLANE_ROUNDS", "60"))
+STEPS: Final = 60
+
+USERS: Final = ("ann@example.com", "Ann@Example.COM", "bob", "Zoë", "ZOË", "=cmd|' /C calc'!A0")
+CONFIGURATIONS: Final = ("gw", "gw:1", "gw:2", "gw:2:3", "other:1", ":")
+NAMES: Final = ("otlp", "otlp two", 'naïve, "quoted"', "-1\n+2", "Straße")
+DESCRIPTIONS: Final = (
+    "plain words",
+    "Words, PLAIN\tand more",
+    "ＷＯＲＤＳ words2",
+    "\u0303combined",
+    "'quoted'",
+)
+WORDS: Final = ("plain", "words", "otlp", "gw", "two", "strasse", "ann", "combined", "2")
+KINDS: Final = ("Source", "Agent", "APIKey")
+ACTIONS: Final = ("Created", "Deleted")
+DETAILS: Final = ({"a": 1}, {"b": [None, 'c,"d"']})
+FOREIGN_IDS: Final = tuple(f"01ARZ3NDEKTSV4RRFFQ69G5F{at:02d}" for at in range(30))
+
+CONSTANTS: Final[dict[str, Sequence[int]]] = {
+    "SEAL_EVENTS": range(1, 16),
+    "SEAL_BYTES": (1_000, 10**6, 10**6),
+    "TAIL_KEPT_EVENTS": range(8),
+    "RUNS_MAX": range(1, 4),
+    "MERGE_BLOCKS_MAX": range(1, 4),
+    "TILE_ENTRIES": range(1, 5),
+    "REPACK_ENTRIES": range(4, 20),
+    "REPACK_ROWS_MAX": range(4, 10),
+    "REPACK_BYTES": (128, 10**6),
+    "BLOCK_EVENTS": range(1, 9),
+    "BLOCK_BYTES": (600, 10**6, 10**6),
+    "FRAME_EVENTS": range(1, 4),
+    "TAIL_ROWS_MAX": range(1, 9),
+    "BLOCKS_MAX": range(1, 5),
+    "CANDIDATE_BLOCKS_MAX": range(1, 5),
+    "STEP_BYTES": (1, 1_000, 3_000, 10**6),
+    "TERM_KEYS_MIN": range(1, 5),
+    "TERM_KEYS_MAX": range(4, 9),
+    "FEW_MATCHES": (0, 1, 5, 50),
+    "ENTRY_ROWS_MAX": range(2, 5),
+    "FRAMES_KEPT_MAX": range(1, 5),
+    "DOC_BYTES_TYPICAL": (1, 256),
+    "BLOCK_KEYS_CACHED_MAX": range(1, 5),
+    "FULL_KEPT_MAX": (0, 1, 100),
+    "CHUNK_BYTES": (1, 500, 2_000, 10_000),
+    "COUNTERS": (1, 2, 4, 2_048),
+}
+
+
+@dataclass
+class Stream:
+    """A long answer under way."""
+
+    query: Query
+    form: Form
+    packed: bool
+    size: int
+    chunks: Iterator[bytes]
+    got: bytes = b""
+
+
+@dataclass
+class Walk:
+    """A walk by cursors under way."""
+
+    query: Query
+    limit: int
+    size: int
+    docs: list[bytes]
+    cursor: Cursor | None
+
+
+class Round:
+    """The engine and its model side by side."""
+
+    def __init__(self, number: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.random = random.Random(number)
+        shrink(patch, **{name: self.random.choice(values) for name, values in CONSTANTS.items()})
+        self.path = folder / "default.db"
+        self.stores = [AccountStore(self.path)]
+        self.model = Model()
+        self.now = START_US
+        self.spread_us = self.random.choice([3, 40, 10**9])
+        self.given_share = self.random.choice([0.1, 0.5, 0.9])
+        self.streams: list[Stream] = []
+        self.walks: list[Walk] = []
+
+    @property
+    def store(self) -> AccountStore:
+        return self.stores[-1]
+
+    def play(self) -> None:
+        """Some random steps, and then all that was begun to its end."""
+        steps: dict[Callable[[], None], int] = {
+            self.record: 30,
+            self.record_again: 4,
+            self.seal: 6,
+            self.seal_everything: 2,
+            self.compact: 8,
+            self.repack: 3,
+            self.tend: 3,
+            self.settle: 1,
+            self.checkpoint: 2,
+            self.restart: 2,
+            self.answer: 15,
+            self.pages: 10,
+            self.count: 6,
+            self.begin_stream: 5,
+            self.begin_walk: 5,
+        }
+        for step in self.random.choices(list(steps), list(steps.values()), k=STEPS):
+            step()
+            self.go_on()
+        self.finish()
+
+    def finish(self) -> None:
+        while self.streams or self.walks:
+            self.go_on()
+        for order in Order:
+            self.model.check_answer(self.store, Query(order=order), Form.NDJSON, packed=True)
+        self.model.check_log(self.store)
+        self.model.check_store(self.store)
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    # Recording.
+
+    def record(self) -> None:
+        """Some requests in one commit, with the clock moved on or back."""
+        self.now += self.random.choice([0, 0, 1, 7, 100, 10_000, -1, -50])
+        requests = [
+            [self.spec() for _ in range(self.random.randint(1, 7))] for _ in range(self.random.randint(1, 3))
+        ]
+        self.model.record(self.store, requests, self.now)
+
+    def spec(self) -> Spec:
+        choice = self.random.choice
+        given: Spec = {
+            "resourceName": choice(NAMES),
+            "resourceKind": choice(KINDS),
+            "action": choice(ACTIONS),
+            "user": choice(USERS),
+        }
+        optional: dict[str, tuple[float, Callable[[], Any]]] = {
+            "configuration": (0.6, lambda: choice(CONFIGURATIONS)),
+            "description": (0.4, lambda: choice(DESCRIPTIONS)),
+            "details": (0.2, lambda: choice(DETAILS)),
+            "timestamp": (self.given_share, lambda: format_us(self.now + self.offset())),
+            "id": (0.1, lambda: choice(FOREIGN_IDS)),
+        }
+        return given | {
+            name: make() for name, (share, make) in optional.items() if self.random.random() < share
+        }
+
+    def offset(self) -> int:
+        """Where a given timestamp lies: mostly before the clock, sometimes just after it, or too far."""
+        choice = self.random.random()
+        if choice < 0.02:
+            return NEAR_US + self.random.randint(0, 1)
+        return self.random.randint(-1, 5) if choice < 0.2 else -self.random.randint(0, self.spread_us)
+
+    def record_again(self) -> None:
+        """An event sent a second time, as it was given or as it is shown, with the same content or other."""
+        if not self.model.kept:
+            return
+        again = self.random.choice(self.model.kept)
+        given = self.random.choice([again.given, again.shown()])
+        other = self.random.choice([{}, {}, {"user": "someone else"}, {"timestamp": format_us(1)}])
+        self.model.record(self.store, [[{**given, "id": again.event.id, **other}, self.spec()]], self.now)
+
+    # Upkeep.
+
+    def seal(self) -> None:
+        sealing.seal(self.store)
+
+    def seal_everything(self) -> None:
+        while sealing.seal(self.store, everything=True):
+            pass
+
+    def compact(self) -> None:
+        sealing.compact(self.store)
+
+    def repack(self) -> None:
+        sealing.repack(self.store)
+
+    def tend(self) -> None:
+        sealing.tend(self.store)
+
+    def settle(self) -> None:
+        sealing.settle(self.store)
+
+    def checkpoint(self) -> None:
+        self.store.checkpoint(whole=self.random.random() < 0.5)
+
+    def restart(self) -> None:
+        """Opens the folder anew. While answers are under way they keep the store that they began with."""
+        if not self.streams:
+            self.stores.pop().close()
+        self.stores.append(AccountStore(self.path))
+
+    # Reading.
+
+    def query(self) -> Query:
+        order = self.random.choice(list(Order))
+        low, high = self.date(), self.date()
+        if low is not None and high is not None and low > high:
+            low, high = high, low
+        return Query(
+            configurations=self.some((*CONFIGURATIONS, "nowhere"), 0.2),
+            users=tuple(dict.fromkeys(map(fold, self.some((*USERS, "ANN@EXAMPLE.COM"), 0.2)))),
+            actions=self.some((*ACTIONS, "created"), 0.2),
+            kinds=self.some(KINDS, 0.2),
+            names=self.some(NAMES, 0.2),
+            words=tuple(filter(None, (self.some(WORDS, 0.3), self.some((*WORDS, "nowhere"), 0.2)))),
+            min_us=low,
+            max_us=high,
+            order=order,
+            after=self.random.choice([None, -1, 0, 3, 20, 10**18]) if order is Order.RECORDED else None,
+        )
+
+    def some(self, values: Sequence[str], share: float) -> tuple[str, ...]:
+        if self.random.random() > share:
+            return ()
+        return tuple(self.random.sample(values, self.random.choice([1, 1, 1, 2, 3])))
+
+    def date(self) -> int | None:
+        """A bound at or beside the timestamp of an event, beyond all of them, or none."""
+        if self.random.random() < 0.6:
+            return None
+        if self.model.kept and self.random.random() < 0.9:
+            return self.random.choice(self.model.kept).us + self.random.randint(-1, 1)
+        return self.random.choice([-1, 0, 10**15, 10**16, 2 * 10**17])
+
+    def answer(self) -> None:
+        query = self.query()
+        for form in self.random.sample(list(Form), 2):
+            self.model.check_answer(self.store, query, form, packed=self.random.random() < 0.5)
+
+    def pages(self) -> None:
+        self.model.check_pages(self.store, self.query(), self.random.choice([1, 2, 3, 7, 40, 10_000]))
+
+    def count(self) -> None:
+        self.model.check_count(self.store, self.query())
+
+    # Reading while all else goes on.
+
+    def begin_stream(self) -> None:
+        query, form, packed = self.query(), self.random.choice(list(Form)), self.random.random() < 0.5
+        answer = log.Answer(self.store, query, form, packed=packed)
+        assert answer.size == self.model.size
+        self.streams.append(Stream(query, form, packed, answer.size, iter(answer)))
+
+    def begin_walk(self) -> None:
+        query, limit = self.query(), self.random.randint(1, 9)
+        docs, cursor, size = log.page(self.store, query, limit)
+        assert size == self.model.size
+        self.walks.append(Walk(query, limit, size, docs, cursor))
+
+    def go_on(self) -> None:
+        """The next step of some of what is under way."""
+        for stream in list(self.streams):
+            if self.random.random() < 0.4:
+                self.step_stream(stream)
+        for walk in list(self.walks):
+            if self.random.random() < 0.4:
+                self.step_walk(walk)
+
+    def step_stream(self, stream: Stream) -> None:
+        chunk = next(stream.chunks, None)
+        if chunk is not None:
+            stream.got += chunk
+            return
+        got = unpacked(stream.got) if stream.packed else stream.got
+        assert got == rendered(self.model.docs(stream.query, stream.size), stream.form), stream
+        self.streams.remove(stream)
+
+    def step_walk(self, walk: Walk) -> None:
+        if walk.cursor is not None:
+            query = replace(walk.query, cursor=walk.cursor)
+            docs, walk.cursor, size = log.page(self.store, query, walk.limit)
+            assert size == walk.size
+            walk.docs += docs
+            return
+        assert walk.docs == self.model.docs(walk.query, walk.size), walk
+        self.walks.remove(walk)
+
+
+@pytest.fixture
+def fast_folder() -> Iterator[Path]:
+    """A folder in memory where there is such: these tests are not about what survives a power cut."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_round(number: int, fast_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was done before and is done meanwhile, every answer is that of the model."""
+    playing = Round(number, fast_folder, monkeypatch)
+    try:
+        playing.play()
+    finally:
+        playing.close()

@@ -1,0 +1,54 @@
+"""Data folders made without a server."""
+
+import json
+import random
+from pathlib import Path
+
+from auditplane import log
+from auditplane.access import Access
+from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
+from auditplane.store.sqlite import sealing
+from auditplane.store.sqlite.folder import DataFolder
+
+BIG_EVENTS = 14_336
+BIG_EVENT_BYTES = 4_000
+
+
+def big_trail(path: Path, count: int = BIG_EVENTS) -> Path:
+    """A folder whose default account has large events that don't compress: more than 50 MB of CSV."""
+    noise = random.Random(1).randbytes(BIG_EVENT_BYTES * 4).hex()
+    folder = DataFolder(path)
+    with folder.account(DEFAULT_ACCOUNT) as store:
+        for first in range(0, count, 1024):
+            batch = [_event(number, noise) for number in range(first, min(count, first + 1024))]
+            (result,) = log.record(
+                store, [log.Request(parse(json.dumps(batch).encode(), Rules()), "test")], log.clock
+            )
+            if isinstance(result, Exception):
+                raise result
+            while sealing.seal(store, everything=True):
+                pass
+        sealing.settle(store)
+    folder.close()
+    return made_folder(path)
+
+
+def made_folder(path: Path) -> Path:
+    """A data folder with its first key, as a first start leaves it."""
+    folder = DataFolder(path)
+    access = Access(folder, log.clock)
+    access.ensure_admin_key()
+    access.close()
+    folder.close()
+    return path
+
+
+def _event(number: int, noise: str) -> dict[str, str]:
+    start = number * 7 % (len(noise) - BIG_EVENT_BYTES)
+    return {
+        "user": f"user{number % 50}@example.com",
+        "action": "Modified",
+        "resourceKind": "Source",
+        "resourceName": f"otlp-{number}",
+        "description": noise[start : start + BIG_EVENT_BYTES],
+    }
