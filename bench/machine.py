@@ -22,12 +22,13 @@ def describe(folder: Path) -> dict[str, str]:
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "disk": f"{_file_system(folder)}, an fsync of 4 KiB takes {_fsync_ms(folder):.2f} ms",
+        "file system": _file_system(folder),
         "system": f"{_distribution()}, Linux {platform.release()}",
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         "commit": _commit(),
         "load before": f"{os.getloadavg()[0]:.2f}",
+        "fsync of 4 KiB, ms": f"{_fsync_ms(folder):.2f}",
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-START_SECONDS_MAX: Final = 60.0
+START_SECONDS_MAX: Final = 120.0
 STOP_SECONDS_MAX: Final = 60.0
 RUN_SECONDS_MAX: Final = 120.0
 QUIET_SECONDS_MAX: Final = 180.0

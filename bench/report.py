@@ -81,7 +81,7 @@ def targets_table(results: Results, million: Results | None) -> str:
 def trouble(part: Part) -> str:
     """What is missing from a part, in sentences; empty when nothing is."""
     absent = [f"{SYSTEMS[system]}: not here, {why}." for system, why in part.missing.items()]
-    failed = [f"{SYSTEMS[system]} failed: {why}." for system, why in part.failures.items()]
+    failed = [f"{SYSTEMS.get(system, 'The part')} failed: {why}." for system, why in part.failures.items()]
     return " ".join([*absent, *failed])
 
 
@@ -130,21 +130,23 @@ def _section(results: Results, million: Results | None) -> str:
 
 
 def _machine(results: Results, parts: Sequence[str]) -> str:
-    """Where and when: once, where all parts agree, and else for each."""
-    lines = []
-    facts = {name: {**results.parts[name].machine, "date": results.parts[name].at} for name in parts}
-    for fact in dict.fromkeys(fact for each in facts.values() for fact in each):
-        values = {name: facts[name][fact] for name in parts if fact in facts[name]}
-        same = len(set(values.values())) == 1
-        text = (
-            next(iter(values.values()))
-            if same
-            else "; ".join(f"{value} ({name})" for name, value in values.items())
-        )
-        lines.append(f"- {fact}: {text}")
+    """Where and when: a list of what all parts agree on, and a table of what they don't."""
+    facts = {name: _facts(results.parts[name]) for name in parts}
+    names = dict.fromkeys(fact for each in facts.values() for fact in each)
+    values = {fact: [facts[name].get(fact, "") for name in parts] for fact in names}
+    same = [f"- {fact}: {given[0]}" for fact, given in values.items() if len(set(given)) == 1]
     versions = {system: text for name in parts for system, text in results.parts[name].versions.items()}
-    lines.append(f"- versions: {'; '.join(dict.fromkeys(versions.values()))}")
-    return "\n".join(lines)
+    same.append(f"- versions: {'; '.join(dict.fromkeys(versions.values()))}")
+    different = [fact for fact, given in values.items() if len(set(given)) > 1]
+    rows = [
+        ["", *different],
+        *([PARTS[name], *(facts[name].get(fact, "") for fact in different)] for name in parts),
+    ]
+    return "\n".join(same) + (f"\n\n{table(rows)}" if different else "")
+
+
+def _facts(part: Part) -> dict[str, str]:
+    return {"at": part.at, "took, s": f"{part.seconds:.0f}", **part.machine}
 
 
 def _chart(results: Results) -> str:

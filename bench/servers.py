@@ -205,7 +205,7 @@ class Ordinary(HttpServer):
         command = [sys.executable, "-m", "uvicorn", "--factory", "bench.ordinary:create"]
         options = ["--port", str(port), "--workers", str(self._workers), "--no-access-log"]
         database = str(self.folder / "events.db")
-        self._launch([*command, *options], port, "/count", {ordinary.DATABASE: database})
+        self._launch([*command, *options], port, "/openapi.json", {ordinary.DATABASE: database})
 
     def record(self, dataset: Dataset, which: range, connections: int) -> list[float]:
         """Posts batches as JSON arrays."""

@@ -5,6 +5,7 @@ timestamps and docs from the engine, and checks each of them against the rules a
 """
 
 import json
+import time
 import sys
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from auditplane.render import Form
 from auditplane.store import Stored
 from auditplane.store.sqlite import account, block, reader, sealing
 from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.database import fetch
 from auditplane.times import format_us, parse_rfc3339
 
 if sys.version_info >= (3, 14):
@@ -319,24 +321,24 @@ class Model:
             assert index == self.size
 
     def check_store(self, store: AccountStore) -> None:
-        """What holds of the tables: no event twice, none lost, runs without overlaps, sound indexes."""
+        """What holds of the tables: no event twice, none lost, runs without overlaps, whole tiles."""
         with store.snapshot() as connection:
-            rows: list[Any] = connection.execute("SELECT key FROM tail").fetchall()
-            tail = [row[0] for row in rows]
-            blocks: list[Any] = connection.execute(
-                "SELECT id, run, low, high FROM block ORDER BY run, low"
-            ).fetchall()
-            sealed: list[int] = []
-            for block_id, _, low, high in blocks:
+            tail = [row[0] for row in fetch(connection, "SELECT key FROM tail")]
+            blocks = fetch(connection, "SELECT run, low, high, id FROM block ORDER BY run, low")
+            sealed = []
+            for _, low, high, block_id in blocks:
                 keys = block.unpack_numbers(store.data(connection, "block_keys", block_id))
                 assert (keys[0], keys[-1]) == (low, high)
                 assert sorted(set(keys)) == list(keys)
                 sealed.extend(keys)
             assert sorted(tail + sealed) == [kept.key for kept in self.by_key]
-            assert all(a[1] != b[1] or a[3] < b[2] for a, b in pairwise(blocks)), "blocks of one run overlap"
+            assert all(a[0] != b[0] or a[2] < b[1] for a, b in pairwise(blocks)), "blocks of one run overlap"
+            (tiled,) = fetch(connection, "SELECT tiled FROM log")[0]
+            tiles = fetch(connection, "SELECT first, count FROM entry WHERE first < ? ORDER BY first", (tiled,))
+            assert tiles == [(at, sealing.TILE_ENTRIES) for at in range(0, tiled, sealing.TILE_ENTRIES)]
         with store.maintenance() as connection:
-            connection.execute("INSERT INTO word (word) VALUES ('integrity-check')").fetchall()
-            connection.execute("INSERT INTO term (term) VALUES ('integrity-check')").fetchall()
+            for table in ("word", "term"):
+                fetch(connection, f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")  # noqa: S608
 
 
 def _given_us(given: Spec) -> int:
@@ -352,3 +354,28 @@ def _agree(given: Spec, earlier: Spec) -> bool:
     return same_time and all(
         members.get(name) == value for name, value in given.items() if name != "timestamp"
     )
+
+
+# For tests with several processes, which import this module by name.
+
+
+def hammer(path: Path, number: int, batches: int, step_us: int) -> list[tuple[str, int | None]]:
+    """Records small batches beside others, with a clock that is off by `step_us`; returns what was acknowledged.
+
+    That is each id with the timestamp that was given, if any.
+    """
+    acknowledged: list[tuple[str, int | None]] = []
+    with opened(path) as store:
+        for batch in range(batches):
+            now = time.time_ns() // 1000 + step_us
+            times = [None, now - 10**6 * batch, None, now + 10**7, START_US, START_US]
+            specs = [
+                spec(number, details={"batch": batch, "at": at})
+                | ({} if us is None else {"timestamp": format_us(us)})
+                for at, us in enumerate(times)
+            ]
+            ids = record(store, specs, now)
+            acknowledged += [(event_id, us if us and us <= now else None) for event_id, us in zip(ids, times, strict=True)]
+            if batch % 7 == number:
+                sealing.tend(store)
+    return acknowledged

@@ -300,7 +300,6 @@ def test_making_keys_at_once_makes_each(tenant: Tenant) -> None:
 # Beside a server, and after it.
 
 
-@pytest.mark.xdist_group("access-workers")
 def test_keys_change_while_two_workers_serve(tmp_path_factory: pytest.TempPathFactory) -> None:
     """By the command line or the API: both workers know at once; no secret but admin.key's is in the folder;
     when it is stopped, the last use of each key is known."""

@@ -229,18 +229,15 @@ def test_a_text_may_have_exactly_its_bounds_of_characters_and_not_one_more_or_le
 
 @pytest.mark.parametrize("char", CONTROLS, ids=[f"U+{ord(char):04X}" for char in CONTROLS])
 def test_a_control_character_is_refused_in_every_text_however_it_is_written(char: str) -> None:
+    code = f"\\u{ord(char):04x}"
     for member in TEXT_BOUNDS:
         marked = to_json(sent(**{member: "a~b"}))
-        code = f"\\u{ord(char):04x}"
-        written = [code, code.upper().replace("U", "u"), "\\\\" + code, json.dumps(char)[1:-1]]
-        for form in written:
-            [sentence] = problems(marked.replace(b"~", form.encode()), RULES)
-            assert sentence.startswith(
-                f".{member}: holds the control character U+{ord(char):04X} at position"
-            )
-        found = problems(marked.replace(b"~", char.encode()), RULES)
-        assert found
-        assert ord(char) < 0x20 or members_named(found) == {member}  # JSON itself has no raw C0.
+        for form in {code, code.upper().replace("U", "u"), "\\\\" + code, json.dumps(char)[1:-1]} - {char}:
+            [sentence] = refusal(marked.replace(b"~", form.encode()))
+            start = f"events[0].{member}: holds the control character U+{ord(char):04X} at position "
+            assert sentence.startswith(start)
+        found = refusal(marked.replace(b"~", char.encode()))
+        assert ord(char) < 0x20 or members_named(found) == {f"events[0].{member}"}  # JSON has no raw C0.
 
 
 def test_tab_line_feed_and_carriage_return_are_taken_and_kept() -> None:
@@ -383,6 +380,13 @@ def test_of_a_member_given_twice_the_last_one_counts_and_each_must_be_right() ->
 @pytest.mark.parametrize("id", ["01arz3ndektsv4rrffq69g5fav", "01ARZ3NDEKTSV4RRFFQ69G5FAV"])
 def test_an_id_may_be_given_in_either_case_and_is_kept_in_capitals(id: str) -> None:
     assert parse(to_json(sent(id=id)), RULES).events[0].id == id.upper()
+
+
+@pytest.mark.parametrize(
+    "id", ["", "0" * 25 + "U", "8" + "0" * 25, "0" * 25 + "ſ", "0" * 24 + "ﬀ", "0" * 24 + "ß"]
+)
+def test_a_text_that_is_no_ulid_is_refused_even_if_its_capitals_are_one(id: str) -> None:
+    assert refusal(to_json(sent(id=id)))[0].startswith("events[0].id: must be a ULID")
 
 
 def test_times_are_those_given_and_none_elsewhere() -> None:

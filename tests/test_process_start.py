@@ -1,3 +1,4 @@
+import fcntl
 import os
 import re
 import shutil
@@ -160,6 +161,14 @@ def test_a_folder_or_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         assert f"127.0.0.1 port {server.port}: Address already in use" in told
         assert "--port" in told
         assert answers(server)
+
+
+def test_workers_that_nobody_ended_keep_the_next_server_out(tmp_path: Path) -> None:
+    """A server that was killed may leave some; the next one waits for them, and not for ever."""
+    data = made_folder(tmp_path / "data")
+    with (data / "workers.lock").open("w") as left:
+        fcntl.flock(left, fcntl.LOCK_SH)
+        assert f"Workers of an earlier server still use the data folder {data}" in refused(data)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b"])

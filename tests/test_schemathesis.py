@@ -11,14 +11,14 @@ from server import Server, environment, start
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # Deterministic, so that a failure comes again; `--seed` and more examples look further.
-EFFORT = ["--generation-deterministic", "--max-examples", "8"]
+EFFORT = ["--generation-deterministic", "--max-examples", "6"]
 
 
 def schemathesis(server: Server, folder: Path, *args: str) -> str:
     """What it found, when it found anything wrong."""
     key = f"X-Bindplane-Api-Key: {server.admin_key}"
     command: list[str | Path] = [PROGRAM, "--config-file", CONFIG, "run", f"{server.url}/openapi.json"]
-    options = ["-H", key, "--continue-on-failure", "--no-color", *EFFORT, *args]
+    options = ["-H", key, "--exclude-method", "HEAD", "--continue-on-failure", "--no-color", *EFFORT, *args]
     done = subprocess.run(
         [*command, *options],
         cwd=folder,
@@ -33,7 +33,6 @@ def schemathesis(server: Server, folder: Path, *args: str) -> str:
     return "" if done.returncode == 0 else f"{found}\n{done.stderr}"
 
 
-@pytest.mark.xdist_group("schemathesis")
 def test_every_answer_is_one_that_the_document_tells_of(tmp_path: Path) -> None:
     """In all phases (examples, coverage, fuzzing, stateful), with right and wrong data.
 

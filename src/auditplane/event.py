@@ -319,8 +319,7 @@ _careful = json.JSONDecoder(
 @lru_cache(maxsize=64)
 def _secret_finder(words: tuple[str, ...]) -> Callable[[str], bool]:
     """Tells whether a key looks like one of a secret: whether it holds one of some words."""
-    squashed = [re.escape(word) for word in map(_squash, words) if word]
-    search = re.compile("|".join(squashed) or r"(?!)").search
+    search = re.compile("|".join(filter(None, map(_squash, words))) or r"(?!)").search
     cached = lru_cache(maxsize=4096)(lambda key: search(_squash(key)) is not None)
     return lambda key: cached(key) if len(key) <= _SHOWN_CHARS else cached.__wrapped__(key)
 

@@ -66,7 +66,8 @@ def record(store: AccountStore, requests: Sequence[Request], clock: Clock) -> li
             now = max(clock(), transaction.state.at_us)
             for request in requests:
                 try:
-                    results.append(_record_one(transaction, request, now))
+                    with transaction.part():
+                        results.append(_record_one(transaction, request, now))
                 except Exception as error:  # noqa: BLE001 - the others must not fail with it
                     results.append(error)
             transaction.state.at_us = now

@@ -40,7 +40,8 @@ def build(config: Config) -> ASGIApp:
         return JSONResponse({"version": __version__})
 
     async def exposition(_request: Request) -> Response:
-        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+        text = await asyncio.to_thread(metrics.exposition)  # which reads a file of each worker
+        return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def served_openapi(_request: Request) -> Response:
         return JSONResponse(document)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -17,8 +17,8 @@ from auditplane.http.metrics import EVENTS_WAITING, STREAMS
 from auditplane.http.streams import Streams
 from auditplane.store.sqlite.folder import DataFolder
 
-API_KEY_HEADER = "x-bindplane-api-key"
-ACCOUNT_HEADER = "x-bindplane-account-id"
+API_KEY_HEADER = b"x-bindplane-api-key"
+ACCOUNT_HEADER = b"x-bindplane-account-id"
 GAUGE_SECONDS = 1.0
 
 
@@ -50,8 +50,13 @@ class State:
 
     def key(self, request: Request, right: Right) -> Key:
         """The key of a request, which has a right; raises NotAuthenticated or Forbidden."""
-        key = self.access.authenticate(_secret(request))
-        if any(account not in ("", key.account) for account in request.headers.getlist(ACCOUNT_HEADER)):
+        secrets, accounts = _presented(request.scope["headers"])
+        if len(secrets) > 1:
+            raise NotAuthenticated(
+                "The headers X-Bindplane-Api-Key and Authorization carry different keys; send one."
+            )
+        key = self.access.authenticate(secrets.pop() if secrets else None)
+        if any(account != key.account for account in accounts):
             raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
         key.require(right)
         return key
@@ -92,16 +97,19 @@ def _set_all(results: Sequence[tuple[log.Request, log.Result]]) -> None:
             request.token.set_result(result)
 
 
-def _secret(request: Request) -> str | None:
-    """The key that a request carries, in either header; raises NotAuthenticated when it carries several."""
-    found = set(request.headers.getlist(API_KEY_HEADER))
-    for value in request.headers.getlist("authorization"):
-        scheme, _, token = value.partition(" ")
-        if scheme.lower() == "bearer":
-            found.add(token.strip())
-    found.discard("")
-    if len(found) > 1:
-        raise NotAuthenticated(
-            "The headers X-Bindplane-Api-Key and Authorization carry different keys; send one."
-        )
-    return found.pop() if found else None
+def _presented(headers: Iterable[tuple[bytes, bytes]]) -> tuple[set[str], set[str]]:
+    """The keys and the accounts that the headers of a request name, however often."""
+    secrets: set[str] = set()
+    accounts: set[str] = set()
+    for name, value in headers:
+        if name == API_KEY_HEADER:
+            secrets.add(value.decode("latin-1"))
+        elif name == ACCOUNT_HEADER:
+            accounts.add(value.decode("latin-1"))
+        elif name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                secrets.add(token.strip())
+    secrets.discard("")
+    accounts.discard("")
+    return secrets, accounts

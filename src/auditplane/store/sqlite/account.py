@@ -5,7 +5,7 @@ import os
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,13 +185,10 @@ class AccountStore:
 
     def straddling(
         self, connection: apsw.Connection, first: int, last: int | None = None
-    ) -> Iterator[Header]:
+    ) -> list[Header]:
         """Of each run, the last block that holds a key from `first` to `last` between its bounds."""
-        for (run,) in fetch(connection, QUERIES["runs"]):
-            for row in fetch(connection, QUERIES["block_below"], (run, first if last is None else last)):
-                header = Header(*row)
-                if header.high >= first:
-                    yield header
+        rows = fetch(connection, QUERIES["straddling"], (first, first if last is None else last))
+        return [Header(*row) for row in rows]
 
     def data(self, connection: apsw.Connection, query: str, block_id: int) -> bytes:
         """A column of a block."""
@@ -237,13 +234,14 @@ class Transaction:
         self._tops: dict[int, int] = {}
         self._full: dict[int, int] = {}
 
+    def part(self) -> AbstractContextManager[None]:
+        """What one of several requests does: its errors are ours, and need not be those of the others."""
+        return translated(self._store.path.parent)
+
     def find(self, event_id: str) -> Stored | None:
         """The event of an id, stored or added here."""
         stored = self._given.get(event_id)
-        if stored is None:
-            with translated(self._store.path.parent):
-                stored = self._store.find(self._connection, event_id)
-        return stored
+        return self._store.find(self._connection, event_id) if stored is None else stored
 
     def place(self, us: int) -> int:
         """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""
@@ -277,13 +275,12 @@ class Transaction:
         """The greatest stored key of a microsecond."""
         if end <= self._low or start > self._high:
             return None
-        with translated(self._store.path.parent):
-            top: int | None = one(self._connection, QUERIES["tail_top"], (start, end))
-            tops = [] if top is None else [top]
-            for header in self._store.straddling(self._connection, start, end - 1):
-                top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
-                if top is not None and top >= start:
-                    tops.append(top)
+        top: int | None = one(self._connection, QUERIES["tail_top"], (start, end))
+        tops = [] if top is None else [top]
+        for header in self._store.straddling(self._connection, start, end - 1):
+            top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
+            if top is not None and top >= start:
+                tops.append(top)
         return max(tops, default=None)
 
     def add(self, records: Sequence[Record]) -> None:

@@ -7,7 +7,7 @@ checksum.
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
@@ -125,11 +125,22 @@ def decompress(data: bytes) -> bytes:
         raise Damaged(f"A stored block can't be decompressed: {error}.") from error
 
 
+def frames(header: Header, docs: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """The text of the frames that hold the lines from `first` to before `end`, each with its first line."""
+    start = 0
+    for number, stop in enumerate(array("I", header.ends)):
+        if first < (number + 1) * FRAME_EVENTS and number * FRAME_EVENTS < end:
+            yield number * FRAME_EVENTS, decompress(docs[start:stop])
+        start = stop
+
+
 def frame(header: Header, docs: bytes, number: int) -> list[bytes]:
     """The docs of one frame of a block's data; raises Damaged."""
     ends = array("I", header.ends)
     start = ends[number - 1] if number else 0
-    return lines(docs[start : ends[number]], min(FRAME_EVENTS, header.count - number * FRAME_EVENTS))
+    return split(
+        decompress(docs[start : ends[number]]), min(FRAME_EVENTS, header.count - number * FRAME_EVENTS)
+    )
 
 
 def line(header: Header, docs: bytes, number: int) -> bytes:
@@ -139,7 +150,12 @@ def line(header: Header, docs: bytes, number: int) -> bytes:
 
 def lines(packed: bytes, count: int) -> list[bytes]:
     """The lines of packed text; raises Damaged when they are not as many as they should be."""
-    found = decompress(packed)[:-1].split(b"\n")
+    return split(decompress(packed), count)
+
+
+def split(text: bytes, count: int) -> list[bytes]:
+    """The lines of a text; raises Damaged when they are not as many as they should be."""
+    found = text[:-1].split(b"\n")
     if len(found) != count:
         raise Damaged(
             f"A stored block holds {len(found)} lines in place of {count}. Restore it from a backup."

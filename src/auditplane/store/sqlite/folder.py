@@ -38,6 +38,7 @@ class DataFolder:
         try:
             self._accounts.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
+            self._accounts.chmod(0o700)
             sync_folder(path)
         except OSError as error:
             raise StoreError(f"The data folder {path} can't be used: {error.strerror}.") from error
@@ -47,17 +48,20 @@ class DataFolder:
 
     def accounts(self) -> list[str]:
         """The names of the accounts that have a log."""
-        return sorted(path.stem for path in self._accounts.glob("*.db"))
+        names = [path.stem for path in self._accounts.glob("*.db")]
+        return sorted(name for name in names if ACCOUNT_NAME.fullmatch(name))
 
     def has_log(self, name: str) -> bool:
         """Whether an account has a log."""
-        return (self._accounts / f"{name}.db").exists()
+        return ACCOUNT_NAME.fullmatch(name) is not None and (self._accounts / f"{name}.db").exists()
 
     def is_current(self, name: str) -> bool:
         """Whether the log of an account has the newest format for sure, by a glance at its file."""
-        path = self._accounts / f"{name}.db"
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
+        with self._mutex:
+            if name in self._open:  # to close its file here would drop the locks that SQLite holds on it
+                return True
+            with (self._accounts / f"{name}.db").open("rb") as file:
+                header = file.read(_HEADER_BYTES)
         return self.wal_mark(name)[1] == 0 and header[_FORMAT] == len(MIGRATIONS).to_bytes(4, "big")
 
     def wal_mark(self, name: str) -> tuple[int, int]:
@@ -91,11 +95,11 @@ class DataFolder:
             self._in_use[name] -= 1
             if not self._in_use[name]:
                 del self._in_use[name]
-            if len(self._open) > limits.ACCOUNTS_OPEN_MAX:
-                for old in [name for name in self._open if name not in self._in_use]:
-                    self._open.pop(old).close()
-                    if len(self._open) <= limits.ACCOUNTS_OPEN_MAX:
-                        break
+            surplus = max(0, len(self._open) - limits.ACCOUNTS_OPEN_MAX)
+            idle = [name for name in self._open if name not in self._in_use]
+            closing = [self._open.pop(name) for name in idle[:surplus]]
+        for store in closing:  # others need not wait: it copies what its log still holds
+            store.close()
 
     def close(self) -> None:
         """Closes all stores."""

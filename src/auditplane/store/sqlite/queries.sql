@@ -30,8 +30,6 @@ SELECT min(key) FROM tail;
 SELECT key, idx, doc FROM tail WHERE key >= ?1 AND key <= ?2 ORDER BY key DESC LIMIT ?3;
 -- name: tail_asc
 SELECT key, idx, doc FROM tail WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT ?3;
--- name: tail_count
-SELECT count(*) FROM tail WHERE key >= ?1 AND key <= ?2;
 
 -- name: runs
 WITH RECURSIVE found (run) AS (
@@ -43,6 +41,17 @@ SELECT run FROM found WHERE run IS NOT NULL;
 -- name: block_below
 SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
 FROM block WHERE run = ?1 AND low <= ?2 ORDER BY low DESC LIMIT 1;
+-- name: straddling
+WITH RECURSIVE found (run) AS (
+    SELECT min(run) FROM block
+    UNION ALL
+    SELECT (SELECT min(run) FROM block WHERE run > found.run) FROM found WHERE found.run IS NOT NULL
+)
+SELECT block.id, block.run, low, high, count, last_index, guarded, docs_bytes, ends
+FROM found CROSS JOIN block ON block.id = (
+    SELECT below.id FROM block AS below WHERE below.run = found.run AND below.low <= ?2 ORDER BY below.low DESC LIMIT 1
+)
+WHERE high >= ?1;
 -- name: blocks_desc
 SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
 FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low DESC LIMIT ?4;

@@ -7,7 +7,7 @@ Keys are walked downwards; for ascending order they are negated (`sign`), so tha
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,7 +27,8 @@ TAIL_ROWS_MAX: Final = 2_048
 BLOCKS_MAX: Final = 16
 CANDIDATE_BLOCKS_MAX: Final = 512
 STEP_BYTES: Final = 8 * 1024 * 1024
-TERM_KEYS_MIN: Final = 128
+TERM_KEYS_MIN: Final = 32
+TERM_KEYS_FIRST: Final = 128
 TERM_KEYS_MAX: Final = 2_048
 FEW_MATCHES: Final = 5_000
 ENTRY_ROWS_MAX: Final = 64
@@ -70,7 +71,7 @@ class Reader:
         self.bounds = self._bounds(overflow_us)
         self.check_times = overflow_us > 0 and (query.min_us is not None or query.max_us is not None)
         self._next, self._last = self._walk_bounds()
-        self._keys_at_once = TERM_KEYS_MIN
+        self._keys_at_once = TERM_KEYS_FIRST
 
     def _bounds(self, overflow_us: int) -> tuple[int, int]:
         """The least and the greatest key that an event between the dates can have."""
@@ -137,7 +138,7 @@ class Reader:
             with self._store.snapshot() as connection:
                 budget = min(limits.CHUNK_BYTES, (limit - len(docs) + 1) * DOC_BYTES_TYPICAL)
                 for part in self._step(connection, budget):
-                    found = [part] if isinstance(part, Line) else self._opened(connection, part.header)
+                    found = (part,) if isinstance(part, Line) else self._opened(connection, part.header)
                     for line in found:
                         if len(docs) == limit or bytes_left <= 0:
                             return docs, last
@@ -146,10 +147,10 @@ class Reader:
                         last = line.position
         return docs, None
 
-    def _opened(self, connection: apsw.Connection, header: Header) -> list[Line]:
+    def _opened(self, connection: apsw.Connection, header: Header) -> Iterable[Line]:
         """The lines of a whole block in the order of the query."""
         lines = self._lines(connection, header, header.low, header.high)
-        return lines if self._sign > 0 else lines[::-1]
+        return lines if self._sign > 0 else reversed(list(lines))
 
     def _piece(self, connection: apsw.Connection, header: Header) -> Piece:
         if self._sign < 0 or (self._csv and self._raw and header.guarded):
@@ -188,6 +189,13 @@ class Reader:
                 candidates = [at for at in candidates if word in texts[at]]
             found.update(candidates)
         return [lines[at] for at in sorted(found)]
+
+    def _may_hold_words(self, docs: bytes) -> bool:
+        """Rules most docs out, many at once."""
+        if not self._words:
+            return True
+        text = fold(docs.decode())
+        return any(all(word in text for word in words) for words in self._query.words)
 
     # By exact values: the terms hold the keys.
 
@@ -360,23 +368,34 @@ class Reader:
     def _matching(self, connection: apsw.Connection, header: Header, low: int, high: int) -> list[Line]:
         """The matching lines of a block between two keys."""
         if self._match is None:
-            return self._passing(self._lines(connection, header, low, high), whole=self._query.filtered)
+            lines = list(self._lines(connection, header, low, high))
+            return self._passing(lines, whole=self._query.filtered)
         bindings = (self._match, max(low, header.low), min(high, header.high), KEY_MAX)
         wanted = {row[0] for row in fetch(connection, QUERIES["term_desc"], bindings)}
-        lines = self._lines(connection, header, low, high) if wanted else []
-        return self._passing([line for line in lines if line.position in wanted], whole=True)
+        found = self._lines(connection, header, low, high) if wanted else ()
+        return self._passing([line for line in found if line.position in wanted], whole=True)
 
-    def _lines(self, connection: apsw.Connection, header: Header, low: int, high: int) -> list[Line]:
-        """The lines of a block between two keys that this answer may show, newest first."""
+    def _lines(self, connection: apsw.Connection, header: Header, low: int, high: int) -> Iterator[Line]:
+        """The lines of a block between two keys, newest first, that this answer may show and may match."""
         store = self._store
         keys = store.block_keys(connection, header.id)
-        start, end = bisect_left(keys, low), bisect_right(keys, high)
-        docs = block.lines(store.data(connection, "block_docs", header.id), len(keys))[len(keys) - end :]
-        lines = list(map(Line, reversed(keys[start:end]), docs))
+        hidden = self._hidden(connection, header, keys)
+        first, end = header.count - bisect_right(keys, high), header.count - bisect_left(keys, low)
+        data = store.data(connection, "block_docs", header.id)
+        newest_first = keys[::-1]
+        for at, text in block.frames(header, data, first, end):
+            if self._may_hold_words(text):
+                here = newest_first[at : at + block.FRAME_EVENTS]
+                for key, doc in zip(here, block.split(text, len(here)), strict=True):
+                    if low <= key <= high and key not in hidden:
+                        yield Line(key, doc)
+
+    def _hidden(self, connection: apsw.Connection, header: Header, keys: Sequence[int]) -> Collection[int]:
+        """The keys of a block that this answer does not show."""
         if header.last_index < self.size:
-            return lines
-        indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))[start:end]
-        return [line for line, index in zip(lines, reversed(indexes), strict=True) if index < self.size]
+            return ()
+        indexes = block.unpack_numbers(self._store.data(connection, "block_indexes", header.id))
+        return {key for key, index in zip(keys, indexes, strict=True) if index >= self.size}
 
     def _split(self, lines: list[Line], bound: int) -> tuple[list[Line], list[Line]]:
         """Lines in the order of the walk: those down to `bound`, and the others."""
