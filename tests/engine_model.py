@@ -5,8 +5,8 @@ timestamps and docs from the engine, and checks each of them against the rules a
 """
 
 import json
-import time
 import sys
+import time
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -325,7 +325,7 @@ class Model:
         with store.snapshot() as connection:
             tail = [row[0] for row in fetch(connection, "SELECT key FROM tail")]
             blocks = fetch(connection, "SELECT run, low, high, id FROM block ORDER BY run, low")
-            sealed = []
+            sealed: list[int] = []
             for _, low, high, block_id in blocks:
                 keys = block.unpack_numbers(store.data(connection, "block_keys", block_id))
                 assert (keys[0], keys[-1]) == (low, high)
@@ -334,7 +334,9 @@ class Model:
             assert sorted(tail + sealed) == [kept.key for kept in self.by_key]
             assert all(a[0] != b[0] or a[2] < b[1] for a, b in pairwise(blocks)), "blocks of one run overlap"
             (tiled,) = fetch(connection, "SELECT tiled FROM log")[0]
-            tiles = fetch(connection, "SELECT first, count FROM entry WHERE first < ? ORDER BY first", (tiled,))
+            tiles = fetch(
+                connection, "SELECT first, count FROM entry WHERE first < ? ORDER BY first", (tiled,)
+            )
             assert tiles == [(at, sealing.TILE_ENTRIES) for at in range(0, tiled, sealing.TILE_ENTRIES)]
         with store.maintenance() as connection:
             for table in ("word", "term"):
@@ -360,7 +362,7 @@ def _agree(given: Spec, earlier: Spec) -> bool:
 
 
 def hammer(path: Path, number: int, batches: int, step_us: int) -> list[tuple[str, int | None]]:
-    """Records small batches beside others, with a clock that is off by `step_us`; returns what was acknowledged.
+    """Records small batches beside others, its clock off by `step_us`; returns what was acknowledged.
 
     That is each id with the timestamp that was given, if any.
     """
@@ -375,7 +377,9 @@ def hammer(path: Path, number: int, batches: int, step_us: int) -> list[tuple[st
                 for at, us in enumerate(times)
             ]
             ids = record(store, specs, now)
-            acknowledged += [(event_id, us if us and us <= now else None) for event_id, us in zip(ids, times, strict=True)]
+            acknowledged += [
+                (event_id, us if us and us <= now else None) for event_id, us in zip(ids, times, strict=True)
+            ]
             if batch % 7 == number:
                 sealing.tend(store)
     return acknowledged

@@ -183,9 +183,7 @@ class AccountStore:
                 return Stored(key, indexes[len(keys) - 1 - line], doc, stamp)
         return None
 
-    def straddling(
-        self, connection: apsw.Connection, first: int, last: int | None = None
-    ) -> list[Header]:
+    def straddling(self, connection: apsw.Connection, first: int, last: int | None = None) -> list[Header]:
         """Of each run, the last block that holds a key from `first` to `last` between its bounds."""
         rows = fetch(connection, QUERIES["straddling"], (first, first if last is None else last))
         return [Header(*row) for row in rows]
