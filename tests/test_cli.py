@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from calendar import timegm
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,9 @@ from auditplane.event import KINDS
 from auditplane.query import LIST_PARAMETERS, parse_query
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.store.sqlite.reader import Reader
+from auditplane.times import SECOND_US
 from server import PROGRAM, Server, environment, make_key, run, start
-from tenants import EVENTS, client
+from tenants import EVENTS, client, clock, opened
 from trails import made_folder
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -188,18 +189,15 @@ def test_keys_reach_a_running_server_at_once(served: Server) -> None:
 
 def test_a_key_ends_by_itself(served: Server) -> None:
     """After its time it is refused, and the table says why."""
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6))
-    key_id, secret = make_key(served.data, "writer", expires=soon)
+    ends = clock() + 2 * SECOND_US
+    with contextmanager(opened)(served.data) as access:
+        key, secret = access.create(account="ending", role=Role.WRITER, by="tests", expires_us=ends)
     assert statuses(served, secret) == (403, 400)
-    while time.time() < _seconds(soon) + 0.05:
+    while clock() <= ends:
         time.sleep(0.05)
     assert statuses(served, secret) == (401, 401)
     table = run("keys", "list", "--data", served.data, env={"COLUMNS": "250"}).stdout
-    assert re.search(rf"{key_id}.* expired", table)
-
-
-def _seconds(text: str) -> float:
-    return timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
+    assert re.search(rf"{key.id}.* expired", table)
 
 
 @pytest.mark.parametrize(

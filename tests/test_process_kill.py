@@ -150,6 +150,7 @@ def listed(
     return [msgspec.json.decode(line) for line in answer.content.splitlines()], size
 
 
+@pytest.mark.timeout(900)  # it starts many servers: slow on a busy machine
 def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     """Thirty times: every acknowledged event is there, none twice, no request by half, no index missing."""
     recorders = Recorders(random.Random(20_260_101))

@@ -8,17 +8,21 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+Address = Sequence[Any]
+"""IP address and port, and what else an address may have."""
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
-def break_off(client: Sequence[object]) -> None:
-    """Resets the connection from an address, a pair of IP address and port."""
-    wanted = _text(client)
-    _reset(lambda connection: _text(connection.getpeername()) == wanted)
+def break_off(clients: Iterable[Address]) -> None:
+    """Resets the connections from some addresses."""
+    wanted = set(map(_text, clients))
+    if wanted:
+        _reset(lambda connection: _text(connection.getpeername()) in wanted)
 
 
 def break_off_all(port: int) -> None:
@@ -26,7 +30,7 @@ def break_off_all(port: int) -> None:
     _reset(lambda connection: bool(connection.getpeername()) and connection.getsockname()[1] == port)
 
 
-def _text(address: Sequence[object]) -> tuple[str, str]:
+def _text(address: Address) -> tuple[str, str]:
     return str(address[0]).partition("%")[0], str(address[1])
 
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auditplane.errors import AuditplaneError, Unavailable
-from auditplane.http.connections import break_off
+from auditplane.http.connections import Address, break_off
 from auditplane.store.sqlite.block import compress
 
 T = TypeVar("T")
@@ -31,6 +31,10 @@ _log = logging.getLogger(__name__)
 
 class StreamStalled(Exception):
     """The reader took nothing for too long."""
+
+
+class ReaderGone(Exception):
+    """The reader has closed the connection."""
 
 
 def gzipped(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
@@ -84,7 +88,7 @@ class Streams:
     def __init__(self, threads: Executor, stall_seconds: float) -> None:
         self.stall_seconds = stall_seconds
         self._threads = threads
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Address] = {}
         self._closing = False
 
     def __len__(self) -> int:
@@ -93,6 +97,7 @@ class Streams:
     def cut(self) -> None:
         """Breaks off all of them, and those that begin from now on."""
         self._closing = True
+        break_off(self._tasks.values())
         for task in self._tasks:
             task.cancel()
 
@@ -120,16 +125,16 @@ class Streams:
             steps.close()  # the threads have ended, and so has the step
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
+    def under_way(self, client: Address) -> Iterator[None]:
         """Has the current task cut off when the server shuts down; raises Unavailable if it does already."""
         task = asyncio.current_task()
         if self._closing or task is None:
             raise Unavailable("The server is shutting down; ask again in a moment.")
-        self._tasks.add(task)
+        self._tasks[task] = client
         try:
             yield
         finally:
-            self._tasks.discard(task)
+            del self._tasks[task]
 
 
 class StreamedAnswer(Response):
@@ -150,10 +155,27 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer, or as much of it as the reader takes and the store gives."""
         try:
-            with self._streams.under_way():
-                await self._send(scope, receive, send)
+            with self._streams.under_way(scope["client"]):
+                await self._send_or_break_off(scope, receive, send)
         finally:
             self._streams.drop(self._steps)
+
+    async def _send_or_break_off(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._send(scope, receive, send)
+        except asyncio.CancelledError:
+            return  # `cut` has broken it off, and the task ends here
+        except ReaderGone:
+            pass
+        except StreamStalled:
+            _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
+        except AuditplaneError as error:
+            _log.error("an answer broke off: %s", error)
+        except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
+            _log.exception("an answer broke off")
+        else:
+            return
+        break_off([scope["client"]])
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_disconnected(receive))
@@ -164,25 +186,16 @@ class StreamedAnswer(Response):
             if scope["method"] != "HEAD":
                 await self._send_chunks(send, gone)
             await send({"type": "http.response.body", "body": b""})
-        except asyncio.CancelledError:
-            break_off(scope["client"])  # the server shuts down, and the task ends here
-        except StreamStalled:
-            _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
-            break_off(scope["client"])
-        except AuditplaneError as error:
-            _log.error("an answer broke off: %s", error)
-            break_off(scope["client"])
-        except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
-            _log.exception("an answer broke off")
-            break_off(scope["client"])
         finally:
             gone.cancel()
 
     async def _send_chunks(self, send: Send, gone: "asyncio.Future[None]") -> None:
         chunk = self._first
         self._first = None
-        while chunk is not None and not gone.done():
+        while chunk is not None:
             for start in range(0, len(chunk), SEND_BYTES):
+                if gone.done():
+                    raise ReaderGone
                 await self._send_part(send, chunk[start : start + SEND_BYTES])
             chunk = await self._streams.run(self._steps.next)
 

@@ -134,9 +134,11 @@ class Reader:
         docs: list[bytes] = []
         bytes_left = size_max
         last: int | None = None
+        step_bytes = (limit + 1) * DOC_BYTES_TYPICAL
         while not self._done():
             with self._store.snapshot() as connection:
-                budget = min(limits.CHUNK_BYTES, (limit - len(docs) + 1) * DOC_BYTES_TYPICAL)
+                budget = min(limits.CHUNK_BYTES, step_bytes)
+                step_bytes = budget * 2  # steps that find nothing must not stay small
                 for part in self._step(connection, budget):
                     found = (part,) if isinstance(part, Line) else self._opened(connection, part.header)
                     for line in found:
