@@ -35,6 +35,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    _fingerprints: dict[str, str] = field(default_factory=dict)
 
     def begin(self, part: str) -> None:
         """Forgets what another part gave."""
@@ -139,13 +140,14 @@ class Run:
             raise Failed(f"{trail.name} holds {surplus:+} events beside the {self.dataset.events} recorded")
 
     def empty(self, trail: Trail) -> None:
-        """Forgets a store."""
+        """Forgets a store, to be filled by the sources as they are now."""
+        self._fingerprints[trail.name] = trail.fingerprint
         self._mark(trail).unlink(missing_ok=True)
         trail.clear()
 
     def mark_filled(self, trail: Trail) -> None:
         """To be told once a trail holds all events and was stopped in order."""
-        self._mark(trail).write_text(json.dumps(trail.fingerprint))
+        self._mark(trail).write_text(json.dumps(self._fingerprints[trail.name]))
 
     def _is_filled(self, trail: Trail) -> bool:
         mark = self._mark(trail)

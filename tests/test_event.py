@@ -222,6 +222,8 @@ def test_a_text_may_have_exactly_its_bounds_of_characters_and_not_one_more_or_le
     low, high = TEXT_BOUNDS[member]
     for size in (low, high - 1, high):
         parse(to_json(sent(**{member: char * size})), RULES)
+        # Nor is it blamed where another member is wrong.
+        assert members_named(problems(to_json(sent(**{member: char * size}, id="")), RULES)) == {"id"}
     assert members_named(problems(to_json(sent(**{member: char * (high + 1)})), RULES)) == {member}
     if low:
         assert members_named(problems(to_json(sent(**{member: ""})), RULES)) == {member}
@@ -270,6 +272,11 @@ def test_a_lone_surrogate_is_refused_and_named_wherever_it_stands(surrogate: str
             found = refusal(body % (fine, wrong, fine), lines=lines)
             assert members_named(found) == {f"events[1].{member}"}
     assert problems(to_json(sent()).replace(b'"user"', b'"' + surrogate.encode() + b'"'), RULES)
+
+
+def test_an_event_that_looks_like_another_but_for_its_escapes_is_not_mistaken_for_it() -> None:
+    fine, wrong = to_json(sent(user="xu0001")), to_json(sent(user="\x01"))
+    assert members_named(refusal(b"[%b,%b,%b]" % (fine, wrong, fine))) == {"events[1].user"}
 
 
 def test_bytes_that_are_not_utf8_are_refused_and_named() -> None:
@@ -685,6 +692,7 @@ HOSTILE = {
     "many unknown members each": lambda: (
         b"[" + b",".join([b"{" + b",".join(b'"m%d":0' % i for i in range(100)) + b"}"] * 10_000) + b"]"
     ),
+    "long kinds": lambda: to_json([sent(resourceKind="Agenq" * 80_000)] * 30),
     "unknown kinds": lambda: to_json([sent(resourceKind="Agenq" * 50)] * 10_000),
     "the same member": lambda: filled(b"{", b'"user":"a",', ONE[1:]),
     "details of arrays": lambda: filled(ONE[:-1] + b',"details":{"a":[', b"[],", b"1]}}"),
