@@ -5,6 +5,8 @@ timestamps and docs from the engine, and checks each of them against the rules a
 """
 
 import json
+import os
+import random
 import sys
 import time
 from bisect import insort
@@ -13,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +38,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+ZstdError = zstd.ZstdError
 
 START_US: Final = 1_772_000_000_000_000
 RULES: Final = Rules()
@@ -77,6 +83,14 @@ def opened(path: Path) -> Iterator[AccountStore]:
         store.close()
 
 
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is such: most of these tests are not about what survives a power cut."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
 def unpacked(data: bytes) -> bytes:
     """The text of zstd frames one after the other, read as a stream."""
     text = b""
@@ -103,6 +117,22 @@ def walk(store: AccountStore, query: Query, limit: int) -> Iterator[list[bytes]]
         if cursor is None:
             return
         cursor = decode_cursor(encode_cursor(cursor, query, "default"), query, "default")
+
+
+def entries(store: AccountStore) -> list[Stored]:
+    """The events that the entries lead to, by index; each entry must be the hash of its event."""
+    found: list[Stored] = []
+    with store.snapshot() as connection:
+        for first, count, packed, hashes in fetch(connection, "SELECT * FROM entry ORDER BY first"):
+            keys = block.unpack_numbers(packed)
+            assert (first, count, len(hashes)) == (len(found), len(keys), 32 * len(keys))
+            for at, key in enumerate(keys):
+                stored = store.at(connection, key)
+                assert stored is not None
+                assert (stored.key, stored.index) == (key, len(found))
+                assert hashes[32 * at : 32 * at + 32] == sha256(stored.doc + b"\n" + stored.stamp).digest()
+                found.append(stored)
+    return found
 
 
 def rendered(docs: Sequence[bytes], form: Form) -> bytes:
@@ -181,7 +211,7 @@ class Model:
                 assert isinstance(result, wrong), f"{result!r} for {specs}"
             else:
                 assert not isinstance(result, Exception), f"{result!r} for {specs}"
-                self._take(store, specs, result, now, f"key-{at}")
+                self.take(store, specs, result, now, f"key-{at}")
         assert store.size() == self.size
 
     def _wrong(self, specs: Sequence[Spec], now: int) -> type[Exception] | None:
@@ -208,9 +238,7 @@ class Model:
             members.get(name) == given[name] for name in given if name not in ("id", "timestamp")
         )
 
-    def _take(
-        self, store: AccountStore, specs: Sequence[Spec], ids: Sequence[str], now: int, by: str
-    ) -> None:
+    def take(self, store: AccountStore, specs: Sequence[Spec], ids: Sequence[str], now: int, by: str) -> None:
         """Takes over what a request added; ids must be one an event, in the order given."""
         assert len(ids) == len(specs)
         given_newest = max((_given_us(given) for given in specs if _given_us(given) <= now), default=0)
@@ -299,26 +327,9 @@ class Model:
         for event_id, kept in self.by_id.items():
             assert log.get(store, event_id) == kept.doc
             assert log.get(store, event_id.lower()) == kept.doc
-        with store.snapshot() as connection:
-            rows: list[Any] = connection.execute(
-                "SELECT first, count, keys, hashes FROM entry ORDER BY first"
-            ).fetchall()
-            index = 0
-            for first, count, packed, hashes in rows:
-                keys = block.unpack_numbers(packed)
-                assert first == index
-                assert len(keys) == count
-                assert len(hashes) == 32 * count
-                for at, key in enumerate(keys):
-                    stored = store.at(connection, key)
-                    assert stored is not None
-                    assert (stored.key, stored.index) == (key, index)
-                    assert (stored.key, stored.doc) == (self.kept[index].key, self.kept[index].doc)
-                    assert (
-                        hashes[32 * at : 32 * at + 32] == sha256(stored.doc + b"\n" + stored.stamp).digest()
-                    )
-                    index += 1
-            assert index == self.size
+        assert [(stored.key, stored.doc) for stored in entries(store)] == [
+            (kept.key, kept.doc) for kept in self.kept
+        ]
 
     def check_store(self, store: AccountStore) -> None:
         """What holds of the tables: no event twice, none lost, runs without overlaps, whole tiles."""
@@ -362,9 +373,9 @@ def _agree(given: Spec, earlier: Spec) -> bool:
 
 
 def hammer(path: Path, number: int, batches: int, step_us: int) -> list[tuple[str, int | None]]:
-    """Records small batches beside others, its clock off by `step_us`; returns what was acknowledged.
+    """Records small batches beside others, with a clock that is off by `step_us`.
 
-    That is each id with the timestamp that was given, if any.
+    Returns what was acknowledged: each id with the timestamp that was given, if any.
     """
     acknowledged: list[tuple[str, int | None]] = []
     with opened(path) as store:
@@ -383,3 +394,16 @@ def hammer(path: Path, number: int, batches: int, step_us: int) -> list[tuple[st
             if batch % 7 == number:
                 sealing.tend(store)
     return acknowledged
+
+
+def hammer_and_tell(path: Path, pipe: Connection, seed: int) -> None:
+    """Records, seals and compacts until it is killed; tells the ids of each acknowledged commit."""
+    draw = random.Random(seed)
+    with opened(path) as store, pytest.MonkeyPatch.context() as patch:
+        shrink(patch, SEAL_EVENTS=40, TAIL_KEPT_EVENTS=20, BLOCK_EVENTS=16, RUNS_MAX=2)
+        shrink(patch, REPACK_ENTRIES=64, TILE_ENTRIES=16)
+        while True:
+            now = time.time_ns() // 1000
+            times = [format_us(now - draw.randint(0, 10**7)) for _ in range(draw.randint(1, 9))]
+            pipe.send(record(store, [*(spec(at, timestamp=us) for at, us in enumerate(times)), spec()], now))
+            draw.choice([sealing.tend, sealing.tend, sealing.settle])(store)

@@ -7,7 +7,7 @@ that a few events meet every edge. SQLite is real throughout. A round is made an
 
 import os
 import random
-import tempfile
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,25 @@ import pytest
 from auditplane import log
 from auditplane.query import Cursor, Order, Query, fold
 from auditplane.render import Form
-from auditplane.store.sqlite import sealing
+from auditplane.store import Piece
+from auditplane.store.sqlite import reader, sealing
 from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.statements import QUERIES
 from auditplane.times import format_us
-from engine_model import NEAR_US, START_US, Model, Spec, rendered, shrink, unpacked
+from engine_model import (
+    NEAR_US,
+    START_US,
+    Model,
+    Spec,
+    memory_folder,
+    opened,
+    rendered,
+    shrink,
+    spec,
+    unpacked,
+)
+from engine_model import walk as pages_of
 
 ROUNDS: Final = int(os.environ.get("AUDITPLANE_ROUNDS", "60"))
 STEPS: Final = 60
@@ -312,19 +327,140 @@ class Round:
         self.walks.remove(walk)
 
 
-@pytest.fixture
-def fast_folder() -> Iterator[Path]:
-    """A folder in memory where there is such: these tests are not about what survives a power cut."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
-        yield Path(name)
-
-
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_round(number: int, fast_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_round(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was done before and is done meanwhile, every answer is that of the model."""
-    playing = Round(number, fast_folder, monkeypatch)
-    try:
-        playing.play()
-    finally:
-        playing.close()
+    with memory_folder() as folder:
+        playing = Round(number, folder, monkeypatch)
+        try:
+            playing.play()
+        finally:
+            playing.close()
+
+
+# What random rounds seldom meet.
+
+
+@pytest.fixture
+def store() -> Iterator[AccountStore]:
+    with memory_folder() as folder, opened(folder / "default.db") as store:
+        yield store
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("form", Form)
+def test_an_empty_log(store: AccountStore, order: Order, form: Form) -> None:
+    """Has an empty answer to everything, of the right form."""
+    model = Model()
+    for query in (
+        Query(order=order),
+        Query(order=order, users=("ann",)),
+        Query(order=order, words=(("ann",),)),
+    ):
+        for packed in (True, False):
+            model.check_answer(store, query, form, packed=packed)
+        model.check_pages(store, query, 1)
+        model.check_count(store, query)
+
+
+def test_words_that_are_sealed_while_they_are_looked_for(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the search begins no block holds them; when it goes on, one does."""
+    shrink(monkeypatch, TAIL_ROWS_MAX=2)
+    model = Model()
+    model.record(store, [[spec(at) for at in range(9)]], START_US)
+    for order in (Order.DESC, Order.ASC):
+        model.record(store, [[spec(at) for at in range(9)]], START_US)
+        query = Query(words=(("name",),), order=order)
+        chunks = iter(log.Answer(store, query, Form.NDJSON, packed=False))
+        expected = rendered(model.docs(query), Form.NDJSON)
+        got = next(chunks)
+        sealing.settle(store)
+        assert got + b"".join(chunks) == expected
+
+
+def test_a_page_ends_early_when_it_is_large(store: AccountStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the doc that goes beyond PAGE_BYTES_MAX; the next page goes on from there."""
+    shrink(monkeypatch, PAGE_BYTES_MAX=3_000)
+    model = Model()
+    model.record(store, [[spec(at, description="x" * 900) for at in range(20)]], START_US)
+    for query in (Query(), Query(order=Order.ASC), Query(order=Order.RECORDED), Query(kinds=("Source",))):
+        pages = list(pages_of(store, query, 100))
+        assert [len(page) for page in pages] == [3] * 6 + [2]
+        model.check_pages(store, query, 100)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_chunks_stay_small_however_large_the_docs(store: AccountStore, sealed: bool) -> None:
+    """So that the memory of an answer does not grow with it."""
+    model = Model()
+    large = {"text": "x" * 15_000}
+    for start in range(0, 1_500, 300):
+        specs = [spec(at, description="ä" * 4_096, details=large) for at in range(start, start + 300)]
+        model.record(store, [specs], START_US + start)
+    if sealed:
+        sealing.settle(store)
+    for query in (
+        Query(),
+        Query(order=Order.ASC),
+        Query(order=Order.RECORDED),
+        Query(users=("ann@example.com",)),
+    ):
+        chunks = list(log.Answer(store, query, Form.NDJSON, packed=False))
+        assert max(map(len, chunks)) < 4 * 1024 * 1024
+        assert sum(chunk.count(b"\n") for chunk in chunks) == 1_500
+    found = list(log.Answer(store, Query(words=(("name", "7"),)), Form.NDJSON, packed=False))
+    assert b"".join(found) == rendered(model.docs(Query(words=(("name", "7"),))), Form.NDJSON)
+
+
+def test_many_large_blocks_that_overlap(store: AccountStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step opens no more of them than STEP_BYTES, apart from one a run."""
+    shrink(
+        monkeypatch, SEAL_EVENTS=16, TAIL_KEPT_EVENTS=0, BLOCK_EVENTS=4, STEP_BYTES=10_000, CHUNK_BYTES=3_000
+    )
+    draw = random.Random(3)
+    model = Model()
+    for _ in range(40):
+        times = [format_us(START_US - draw.randint(0, 10**6)) for _ in range(16)]
+        model.record(
+            store, [[spec(at, timestamp=us, description="x" * 400) for at, us in enumerate(times)]], START_US
+        )
+        sealing.tend(store)
+    for query in (Query(), Query(order=Order.ASC), Query(words=(("name", "3"),))):
+        read = reader.Reader(store, query)
+        docs = [doc for pieces in read.pieces() for piece in pieces for doc in opened_docs(piece)]
+        assert docs == model.docs(query)
+
+
+def opened_docs(piece: Piece) -> list[bytes]:
+    return piece.docs if piece.packed is None else unpacked(piece.packed).splitlines()
+
+
+def test_reads_search_and_never_scan(store: AccountStore) -> None:
+    """The plan of every query uses an index, but for those of upkeep and of the index of the tail."""
+    model = Model()
+    model.record(store, [[spec(at) for at in range(600)]], START_US)
+    sealing.settle(store)
+    model.record(store, [[spec(at) for at in range(600)]], START_US)
+    upkeep = {"tail_holds", "seal_rows", "run_sizes", "tail_keys", "tail_from"}
+    small = {"SCAN log", "SCAN found"}
+    with store.snapshot() as connection:
+        for name in QUERIES.keys() - upkeep:
+            bindings = (1,) * bindings_of(QUERIES[name])
+            plan = [row[3] for row in fetch(connection, f"EXPLAIN QUERY PLAN {QUERIES[name]}", bindings)]
+            scans = {line for line in plan if line.startswith("SCAN")} - small
+            assert all("VIRTUAL TABLE" in line and "M" in line for line in scans), f"{name}: {plan}"
+            assert not any("TEMP B-TREE" in line for line in plan), f"{name}: {plan}"
+
+
+def bindings_of(statement: str) -> int:
+    numbered = {int(number) for number in re.findall(r"\?(\d)", statement)}
+    return max(numbered, default=statement.count("?"))
+
+
+def test_every_query_is_used() -> None:
+    """No statement is left behind in queries.sql."""
+    folder = Path(reader.__file__).parent
+    code = "".join(path.read_text() for path in folder.glob("*.py"))
+    assert [name for name in QUERIES if f'"{name}"' not in code] == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditplane.event import MEMBERS, encode_docs
+from auditplane.event import MEMBERS, decode_docs, encode_docs
 from auditplane.render import CSV_HEADER, Form, body, csv_lines, head, joined, tail, unguard
 from strategies import Json, docs, recorded
 
@@ -55,7 +55,7 @@ def awkward_docs() -> list[bytes]:
 @example(awkward_docs(), True)
 @example(awkward_docs(), False)
 def test_csv_is_what_the_csv_module_writes(docs: list[bytes], guard: bool) -> None:
-    text, changed = csv_lines(docs, guard=guard)
+    text, changed = csv_lines(decode_docs(docs), guard=guard)
     assert text == plain_csv(docs, guard=guard)
     assert changed == (guard and text != plain_csv(docs, guard=False))
 
@@ -64,17 +64,17 @@ def test_csv_is_what_the_csv_module_writes(docs: list[bytes], guard: bool) -> No
 @example(awkward_docs())
 def test_a_csv_reader_gets_the_members_back(docs: list[bytes]) -> None:
     expected = [members(doc) for doc in docs]
-    assert read(csv_lines(docs, guard=False)[0]) == expected
-    guarded = read(csv_lines(docs, guard=True)[0])
+    assert read(csv_lines(decode_docs(docs), guard=False)[0]) == expected
+    guarded = read(csv_lines(decode_docs(docs), guard=True)[0])
     assert [[unguard(cell) for cell in row] for row in guarded] == expected
     assert not any(cell.startswith(FORMULA_CHARS) for row in guarded for cell in row)
 
 
 @given(docs)
 def test_lines_end_with_cr_lf_and_lines_of_parts_are_the_parts_of_lines(docs: list[bytes]) -> None:
-    text, changed = csv_lines(docs, guard=True)
+    text, changed = csv_lines(decode_docs(docs), guard=True)
     assert text.endswith(b"\r\n")
-    parts = [csv_lines([doc], guard=True) for doc in docs]
+    parts = [csv_lines(decode_docs([doc]), guard=True) for doc in docs]
     assert text == b"".join(part for part, _ in parts)
     assert changed == any(part_changed for _, part_changed in parts)
 
@@ -84,13 +84,13 @@ def test_lines_end_with_cr_lf_and_lines_of_parts_are_the_parts_of_lines(docs: li
 def test_one_awkward_text_among_512_plain_ones_is_found_wherever_it_stands(text: str, at: int) -> None:
     docs = docs_of(*[{} if number != at else {"user": text} for number in range(512)])
     for guard in (False, True):
-        assert csv_lines(docs, guard=guard)[0] == plain_csv(docs, guard=guard)
+        assert csv_lines(decode_docs(docs), guard=guard)[0] == plain_csv(docs, guard=guard)
 
 
 def test_a_kind_of_the_configuration_is_guarded_too() -> None:
     [doc] = docs_of({})
     odd = doc.replace(b'"Source"', b'"=cmd"')
-    assert csv_lines([odd], guard=True) == (plain_csv([odd], guard=True), True)
+    assert csv_lines(decode_docs([odd]), guard=True) == (plain_csv([odd], guard=True), True)
 
 
 def test_the_header_names_the_members_in_their_order() -> None:

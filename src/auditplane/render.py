@@ -44,7 +44,7 @@ def tail(form: Form) -> bytes:
 def body(docs: Sequence[bytes], form: Form, *, first: bool) -> bytes:
     """Some events of an answer; `first` when none came before. Docs must not be empty."""
     if form.is_csv:
-        return csv_lines(docs, guard=form is Form.CSV)[0]
+        return csv_lines(decode_docs(docs), guard=form is Form.CSV)[0]
     if form is Form.NDJSON:
         return b"\n".join(docs) + b"\n"
     return (b"" if first else b",\n") + b",\n".join(docs)
@@ -55,11 +55,11 @@ def joined(lines: bytes, *, first: bool) -> bytes:
     return (b"" if first else b",\n") + lines[:-1].replace(b"\n", b",\n")
 
 
-def csv_lines(docs: Sequence[bytes], *, guard: bool) -> tuple[bytes, bool]:
-    """The CSV lines of docs, and whether the guard had to change any cell."""
+def csv_lines(events: Sequence[Event], *, guard: bool) -> tuple[bytes, bool]:
+    """The CSV lines of events, and whether the guard had to change any cell."""
     lines = []
     changed = False
-    for event in decode_docs(docs):
+    for event in events:
         row = _texts(event)
         if guard and _is_unsafe(row):
             row = [_guarded(cell) for cell in row]

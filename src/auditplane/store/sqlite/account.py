@@ -22,24 +22,23 @@ from auditplane.store.sqlite.database import (
     begun,
     connect,
     fetch,
-    load_migrations,
-    load_queries,
     migrate,
     one,
     translated,
 )
+from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
+from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
 
-QUERIES: Final = load_queries("auditplane.store.sqlite")
-MIGRATIONS: Final = load_migrations("auditplane.store.sqlite")
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
 EMPTY_WAIT_MS: Final = 100
-KEY_MAX: Final = (1 << 63) - 1
 
 
 class AccountStore:
     """The store of one account; safe to use from several threads, and beside other processes.
+
+    `tail_events` is how many events were not sealed when this process last recorded.
 
     Raises StorageFull when the disk is full, Damaged when stored bytes are not what was written, and
     StoreError for all else that the disk or SQLite refuse.
@@ -54,6 +53,8 @@ class AccountStore:
         self._keeper: apsw.Connection | None = None
         self._block_keys: dict[int, array[int]] = {}
         self._full: dict[int, int] = {}
+        self.tail = TailIndex()
+        self.tail_events = 0
         with translated(path.parent), ExitStack() as undo:
             self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             undo.callback(os.close, self._lock_file)
@@ -223,9 +224,9 @@ class Transaction:
     def __init__(self, store: AccountStore, connection: apsw.Connection) -> None:
         self._store = store
         self._connection = connection
-        size, newest_us, at_us, low, high, overflow_us = fetch(connection, QUERIES["state"])[0]
+        size, newest_us, at_us, low, high, overflow_us, sealed = fetch(connection, QUERIES["state"])[0]
         self.state = State(size, newest_us, at_us)
-        self._first = size
+        self._first, self._sealed = size, sealed
         self._low, self._high, self._overflow_us = low, high, overflow_us
         self._records: list[Record] = []
         self._given: dict[str, Stored] = {}
@@ -303,15 +304,13 @@ class Transaction:
         state: tuple[Any, ...] = (self.state.size, self.state.newest_us, self.state.at_us)
         fetch(connection, QUERIES["set_state"], (*state, self._low, self._high, self._overflow_us))
         self._store.keep_full(self._full)
+        self._store.tail_events = self.state.size - self._sealed
 
     def _write_events(self, records: Sequence[Record]) -> None:
-        of_event = self._store.terms.of_event
         rows = [
             (record.key, index, record.doc, record.stamp) for index, record in enumerate(records, self._first)
         ]
         self._connection.executemany(QUERIES["add_tail"], rows)
-        terms = [(record.key, of_event(record.event)) for record in records]
-        self._connection.executemany(QUERIES["add_term"], terms)
         if self._given:
             given = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
             self._connection.executemany(QUERIES["add_given"], given)

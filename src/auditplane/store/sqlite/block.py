@@ -14,8 +14,7 @@ from operator import sub
 from typing import Any, Final
 
 from auditplane.errors import Damaged
-from auditplane.event import decode_docs
-from auditplane.query import searched_text
+from auditplane.event import Event, decode_docs
 from auditplane.render import csv_lines
 from auditplane.store import Stored
 
@@ -52,7 +51,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A block ready to be stored; `text` is what its words are taken from."""
+    """A block ready to be stored; `events` are those of its lines."""
 
     low: int
     high: int
@@ -66,7 +65,7 @@ class Sealed:
     docs: bytes
     csv: bytes
     stamps: bytes
-    text: str
+    events: Sequence[Event]
 
 
 def seal(rows: Sequence[Stored]) -> Sealed:
@@ -76,7 +75,8 @@ def seal(rows: Sequence[Stored]) -> Sealed:
     frames = [
         compress(b"\n".join(docs[i : i + FRAME_EVENTS]) + b"\n") for i in range(0, len(docs), FRAME_EVENTS)
     ]
-    csv, guarded = csv_lines(docs, guard=True)
+    events = decode_docs(docs)
+    csv, guarded = csv_lines(events, guard=True)
     return Sealed(
         low=rows[0].key,
         high=rows[-1].key,
@@ -90,13 +90,8 @@ def seal(rows: Sequence[Stored]) -> Sealed:
         docs=b"".join(frames),
         csv=compress(csv),
         stamps=compress(b"\n".join(row.stamp for row in newest_first) + b"\n"),
-        text=text_of(docs),
+        events=events,
     )
-
-
-def text_of(docs: Sequence[bytes]) -> str:
-    """The text that the words of some docs are taken from."""
-    return "\n".join(map(searched_text, decode_docs(docs)))
 
 
 def cut(rows: Sequence[Stored]) -> list[Sealed]:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from auditplane import limits
 from auditplane.errors import FolderInUse, NotFound, StoreError
-from auditplane.store.sqlite.account import MIGRATIONS, AccountStore
+from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import sync_folder
+from auditplane.store.sqlite.statements import MIGRATIONS
 
 # The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
 _HEADER_BYTES = 100

@@ -1,7 +1,9 @@
 -- name: state
-SELECT size, newest_us, at_us, low, high, overflow_us FROM log;
+SELECT size, newest_us, at_us, low, high, overflow_us, sealed FROM log;
 -- name: size
 SELECT size, overflow_us FROM log;
+-- name: sealed
+SELECT size, sealed FROM log;
 -- name: live
 SELECT live FROM log;
 -- name: secret
@@ -11,8 +13,6 @@ UPDATE log SET live = live + ?1 - size, size = ?1, newest_us = ?2, at_us = ?3, l
 
 -- name: add_tail
 INSERT INTO tail (key, idx, doc, stamp) VALUES (?, ?, ?, ?);
--- name: add_term
-INSERT INTO term (rowid, tokens) VALUES (?, ?);
 -- name: add_entries
 INSERT INTO entry (first, count, keys, hashes) VALUES (?, ?, ?, ?);
 -- name: add_given
@@ -24,6 +24,10 @@ SELECT key FROM given WHERE id = ?;
 SELECT idx, doc, stamp FROM tail WHERE key = ?;
 -- name: tail_top
 SELECT key FROM tail WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1;
+-- name: tail_keys
+SELECT key FROM tail;
+-- name: tail_from
+SELECT key, idx, doc FROM tail WHERE idx >= ?;
 -- name: tail_low
 SELECT min(key) FROM tail;
 -- name: tail_desc
@@ -75,6 +79,8 @@ SELECT rowid FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER
 SELECT rowid FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid LIMIT ?4;
 -- name: term_count
 SELECT count(*) FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
+-- name: crowded
+SELECT crowded FROM log;
 -- name: word_rows
 SELECT rowid FROM word WHERE word MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
 -- name: word_any
@@ -90,9 +96,12 @@ SELECT 1 FROM tail LIMIT 1 OFFSET ?;
 SELECT key, idx, doc, stamp FROM tail ORDER BY key LIMIT ?;
 -- name: unseal
 DELETE FROM tail WHERE key = ?;
+-- name: set_sealed
+UPDATE log SET sealed = sealed + ?1, crowded = crowded OR ?2;
+-- name: add_term
+INSERT INTO term (rowid, tokens) VALUES (?, ?);
 -- name: add_block
-INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-RETURNING id;
+INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 -- name: add_block_keys
 INSERT INTO block_keys (id, keys, indexes) VALUES (?, ?, ?);
 -- name: add_block_docs

@@ -9,6 +9,7 @@ Keys are walked downwards; for ascending order they are negated (`sign`), so tha
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import merge
 from typing import Final
 
 import apsw
@@ -18,10 +19,11 @@ from auditplane.errors import Damaged
 from auditplane.event import decode_docs
 from auditplane.query import Order, Query, fold
 from auditplane.store import Piece
-from auditplane.store.sqlite import block
-from auditplane.store.sqlite.account import KEY_MAX, QUERIES, AccountStore
+from auditplane.store.sqlite import block, postings
+from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
+from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
 
 TAIL_ROWS_MAX: Final = 2_048
 BLOCKS_MAX: Final = 16
@@ -66,7 +68,7 @@ class Reader:
         self._words = store.terms.match_words(query)
         with store.snapshot() as connection:
             size, overflow_us = fetch(connection, QUERIES["size"])[0]
-            self._by_terms = self._match is not None and self._has_few_matches(connection)
+            self._by_terms = self._has_few_matches(connection)
         self.size: int = min(size, query.cursor.size) if query.cursor else size
         self.bounds = self._bounds(overflow_us)
         self.check_times = overflow_us > 0 and (query.min_us is not None or query.max_us is not None)
@@ -94,10 +96,9 @@ class Reader:
 
     def _has_few_matches(self, connection: apsw.Connection) -> bool:
         """Whether it is cheaper to look at each event that the terms give than to look for words."""
-        if not self._words:
+        if not self._words or self._match is None:
             return True
-        found = fetch(connection, QUERIES["term_desc"], (self._match, 0, KEY_MAX, FEW_MATCHES))
-        return len(found) < FEW_MATCHES
+        return len(postings.keys(connection, self._match, 0, KEY_MAX, at_most=FEW_MATCHES)) < FEW_MATCHES
 
     # Giving out.
 
@@ -167,8 +168,8 @@ class Reader:
     def _step(self, connection: apsw.Connection, budget: int) -> "Sequence[Line | Packed]":
         if self._query.order is Order.RECORDED:
             return self._step_recorded(connection, budget)
-        if self._by_terms:
-            return self._step_terms(connection, budget)
+        if self._by_terms and self._match is not None:
+            return self._step_terms(connection, self._match, budget)
         return self._step_blocks(connection, budget)
 
     def _passing(self, lines: list[Line], *, whole: bool) -> list[Line]:
@@ -201,15 +202,14 @@ class Reader:
 
     # By exact values: the terms hold the keys.
 
-    def _step_terms(self, connection: apsw.Connection, budget: int) -> list[Line]:
-        order = "term_desc" if self._sign > 0 else "term_asc"
+    def _step_terms(self, connection: apsw.Connection, match: str, budget: int) -> list[Line]:
         want = max(TERM_KEYS_MIN, min(budget // DOC_BYTES_TYPICAL, self._keys_at_once))
         self._keys_at_once = min(self._keys_at_once * 2, TERM_KEYS_MAX)
-        rows = fetch(connection, QUERIES[order], (self._match, *self._range(), want))
+        keys, complete = self._term_keys(connection, match, want)
         finder = _Finder(self._store, connection, self.size)
         lines = []
         bytes_left = limits.CHUNK_BYTES
-        for (key,) in rows:
+        for key in keys:
             self._next = key * self._sign - 1
             doc = finder.doc(key)
             if doc is not None:
@@ -218,9 +218,19 @@ class Reader:
                 if bytes_left <= 0:
                     break
         else:
-            if len(rows) < want:
+            if complete:
                 self._next = self._last - 1
         return self._passing(lines, whole=bool(self._words))
+
+    def _term_keys(self, connection: apsw.Connection, match: str, at_most: int) -> tuple[list[int], bool]:
+        """The next keys that the terms give, and whether these are all."""
+        low, high = self._range()
+        upwards = self._sign < 0
+        sealed = postings.keys(connection, match, low, high, at_most=at_most, upwards=upwards)
+        tail = self._store.tail.keys(connection, self._query, self.size)
+        tail = tail[bisect_left(tail, low) : bisect_right(tail, high)]
+        keys = list(merge(sealed, tail if upwards else reversed(tail), reverse=not upwards))
+        return keys[:at_most], len(keys) < at_most
 
     def _range(self) -> tuple[int, int]:
         """The least and the greatest key that are left to walk."""
@@ -287,7 +297,8 @@ class Reader:
         at_most = TAIL_ROWS_MAX if whole else min(TAIL_ROWS_MAX, max(budget // DOC_BYTES_TYPICAL, 1))
         order = "tail_desc" if self._sign > 0 else "tail_asc"
         bindings = (*self._range(), at_most)
-        rows, complete = fetch_bytes(connection, QUERIES[order], bindings, column=2, bytes_max=STEP_BYTES)
+        bytes_max = STEP_BYTES if whole else budget
+        rows, complete = fetch_bytes(connection, QUERIES[order], bindings, column=2, bytes_max=bytes_max)
         lines = [Line(key, doc) for key, index, doc in rows if index < self.size]
         horizon = self._last if complete and len(rows) < at_most else rows[-1][0] * self._sign
         return self._passing(lines, whole=whole), horizon
@@ -330,9 +341,10 @@ class Reader:
         """Those of the blocks that may hold the words."""
         if not headers or not self._words:
             return headers
-        low, high = min(header.high for header in headers), max(header.high for header in headers)
-        candidates = {row[0] for row in fetch(connection, QUERIES["word_rows"], (self._words, low, high))}
-        return [header for header in headers if header.high in candidates]
+        ids = [header.id for header in headers]
+        bindings = (self._words, min(ids), max(ids))
+        candidates = {row[0] for row in fetch(connection, QUERIES["word_rows"], bindings)}
+        return [header for header in headers if header.id in candidates]
 
     def _clusters(self, headers: Sequence[Header]) -> Iterator[tuple[list[Header], int]]:
         """Blocks in the order of the walk, those that overlap together, and the bottom of each cluster."""
@@ -372,8 +384,8 @@ class Reader:
         if self._match is None:
             lines = list(self._lines(connection, header, low, high))
             return self._passing(lines, whole=self._query.filtered)
-        bindings = (self._match, max(low, header.low), min(high, header.high), KEY_MAX)
-        wanted = {row[0] for row in fetch(connection, QUERIES["term_desc"], bindings)}
+        bounds = max(low, header.low), min(high, header.high)
+        wanted = set(postings.keys(connection, self._match, *bounds, at_most=KEY_MAX))
         found = self._lines(connection, header, low, high) if wanted else ()
         return self._passing([line for line in found if line.position in wanted], whole=True)
 
@@ -474,7 +486,10 @@ def count(store: AccountStore, query: Query) -> int:
     if not query.words and not reader.check_times:
         with store.snapshot() as connection:
             if match:
-                return int(one(connection, QUERIES["term_count"], (match, *reader.bounds)))
+                low, high = reader.bounds
+                tail = store.tail.keys(connection, query, KEY_MAX)
+                in_tail = bisect_right(tail, high) - bisect_left(tail, low)
+                return postings.count(connection, match, low, high) + in_tail
             if query.min_us is None and query.max_us is None:
                 return int(one(connection, QUERIES["live"]))
     return reader.count()

@@ -5,7 +5,7 @@ lost in a crash is done again; one that another process was quicker with is give
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import chain, pairwise
@@ -14,19 +14,22 @@ from typing import Final
 
 import apsw
 
+from auditplane.event import Event, decode_docs
 from auditplane.merkle import ENTRY_BYTES
+from auditplane.query import searched_text
 from auditplane.store import Stored
-from auditplane.store.sqlite import block
-from auditplane.store.sqlite.account import QUERIES, AccountStore
+from auditplane.store.sqlite import block, postings
+from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header, Sealed
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
+from auditplane.store.sqlite.statements import QUERIES
 
 SEAL_EVENTS: Final = 4_096
 SEAL_BYTES: Final = 16 * 1024 * 1024
 TAIL_KEPT_EVENTS: Final = 2_048
 RUNS_MAX: Final = 6
 MERGE_BLOCKS_MAX: Final = 32
-TILE_ENTRIES: Final = 256
+TILE_ENTRIES: Final = 1_024  # rows of 256 would leave more of their pages empty
 REPACK_ROWS_MAX: Final = 4_096
 REPACK_ENTRIES: Final = 16 * TILE_ENTRIES
 REPACK_BYTES: Final = 4 * 1024 * 1024
@@ -55,8 +58,11 @@ def seal(store: AccountStore, *, everything: bool = False) -> bool:
         connection.executemany(QUERIES["unseal"], [(row[0],) for row in rows])
         if connection.total_changes() - changes != len(rows):
             raise _Overtaken
-        for sealed in blocks:
-            _add(store, connection, sealed, _free_run(connection, sealed))
+        ids = [_add(connection, sealed, _free_run(connection, sealed)) for sealed in blocks]
+        _add_words(store, connection, ids, blocks)
+        events = list(chain.from_iterable(reversed(sealed.events) for sealed in blocks))
+        crowded = postings.add(connection, [row[0] for row in rows], map(store.terms.of_event, events))
+        fetch(connection, QUERIES["set_sealed"], (len(rows), crowded))
     return True
 
 
@@ -68,17 +74,32 @@ def _free_run(connection: apsw.Connection, sealed: Sealed) -> int:
     return run
 
 
-def _add(store: AccountStore, connection: apsw.Connection, sealed: Sealed, run: int) -> None:
+def _add(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
+    """Adds a block, without its words; returns its id."""
     row = (
         run, sealed.low, sealed.high, sealed.count, sealed.last_index, sealed.guarded,
         sealed.docs_bytes, sealed.ends,
     )  # fmt: skip
-    block_id = one(connection, QUERIES["add_block"], row)
+    fetch(connection, QUERIES["add_block"], row)
+    block_id = connection.last_insert_rowid()
     fetch(connection, QUERIES["add_block_keys"], (block_id, sealed.keys, sealed.indexes))
     fetch(connection, QUERIES["add_block_docs"], (block_id, sealed.docs))
     fetch(connection, QUERIES["add_block_csv"], (block_id, sealed.csv))
     fetch(connection, QUERIES["add_block_stamps"], (block_id, sealed.stamps))
-    fetch(connection, QUERIES["add_word"], (sealed.high, store.terms.of_words(sealed.text)))
+    return block_id
+
+
+def _add_words(
+    store: AccountStore, connection: apsw.Connection, ids: Sequence[int], blocks: Sequence[Sealed]
+) -> None:
+    """Adds the words of blocks, after all else: FTS5 writes out what it has gathered when another table is
+    written to."""
+    words = [(block_id, _words(store, sealed.events)) for block_id, sealed in zip(ids, blocks, strict=True)]
+    connection.executemany(QUERIES["add_word"], words)
+
+
+def _words(store: AccountStore, events: Sequence[Event]) -> str:
+    return store.terms.of_words("\n".join(map(searched_text, events)))
 
 
 def compact(store: AccountStore) -> bool:
@@ -99,14 +120,17 @@ def compact(store: AccountStore) -> bool:
     taken = [event for event in events[0] if event.key < bound]
     left = events[0][len(taken) :]
     joined = block.cut(list(merge(taken, chain.from_iterable(events[1:]), key=attrgetter("key"))))
-    texts = [block.text_of([event.doc for event in found]) for found in events]
+    words = [_words(store, decode_docs([event.doc for event in found])) for found in events]
     with suppress(_Overtaken), store.maintenance() as connection:
-        for header, text in zip(headers, texts, strict=True):
-            _drop(store, connection, header, text)
-        for sealed in joined:
-            _add(store, connection, sealed, large)
+        for header in headers:
+            _drop(connection, header)
+        ids = [_add(connection, sealed, large) for sealed in joined]
         if left:
-            _add(store, connection, block.seal(left), small)
+            joined.append(block.seal(left))
+            ids.append(_add(connection, joined[-1], small))
+        dropped = [(header.id, text) for header, text in zip(headers, words, strict=True)]
+        connection.executemany(QUERIES["drop_word"], dropped)
+        _add_words(store, connection, ids, joined)
     return True
 
 
@@ -136,12 +160,12 @@ def _events(store: AccountStore, connection: apsw.Connection, header: Header) ->
     return list(map(Stored, keys, indexes, reversed(docs), reversed(stamps)))
 
 
-def _drop(store: AccountStore, connection: apsw.Connection, header: Header, text: str) -> None:
+def _drop(connection: apsw.Connection, header: Header) -> None:
+    """Drops a block, without its words."""
     if not fetch(connection, QUERIES["has_block"], (header.id,)):
         raise _Overtaken
     for query in ("drop_block", "drop_block_keys", "drop_block_docs", "drop_block_csv", "drop_block_stamps"):
         fetch(connection, QUERIES[query], (header.id,))
-    fetch(connection, QUERIES["drop_word"], (header.high, store.terms.of_words(text)))
 
 
 def repack(store: AccountStore) -> bool:

@@ -1,8 +1,9 @@
 """The tokens by which events are found in the full-text tables.
 
-A token is a letter for the member and twelve letters of a keyed hash of the value: FTS5's tokeniser would
-split or fold the text itself, and a hash keeps nothing of it. At 60 bits a clash is out of reach by chance,
-and the key is secret, so that none can be made.
+A token is a letter for the member and some letters of a keyed hash of the value: FTS5's tokeniser would
+split or fold the text itself, and a hash keeps nothing of it. Exact values have twelve: at 60 bits a clash is
+out of reach by chance, and the key is secret, so that none can be made. Words only say which blocks are to
+be looked at, where a clash costs a little time; they have seven.
 """
 
 from functools import lru_cache
@@ -15,6 +16,7 @@ from auditplane.query import Query, configuration_name, fold, words_of
 _ALPHABET = b"abcdefghijklmnopqrstuvwxyz012345"
 _LETTERS = bytes(_ALPHABET[i & 31] for i in range(256))
 TOKEN_LETTERS: Final = 12
+WORD_LETTERS: Final = 7
 CACHED_VALUES_MAX: Final = 65_536
 
 
@@ -22,9 +24,10 @@ class Terms:
     """Makes tokens with the secret of one log."""
 
     def __init__(self, secret: bytes) -> None:
+        letters = dict.fromkeys("ukanc", TOKEN_LETTERS) | {"w": WORD_LETTERS}
         self._hashes = {
-            letter: blake2b(digest_size=TOKEN_LETTERS, key=secret, person=letter.encode())
-            for letter in "ukancw"
+            letter: blake2b(digest_size=size, key=secret, person=letter.encode())
+            for letter, size in letters.items()
         }
         cached = lru_cache(CACHED_VALUES_MAX)
         self._user = cached(lambda text: self._token("u", fold(text)))

@@ -1,8 +1,9 @@
 -- The log of one account.
 
 -- Where the log stands. `low` and `high` bound every key ever used; `overflow_us` is how far an event's key
--- lies beyond its timestamp at the most; `tiled` is how many entries stand in full tiles; `secret` keys the
--- tokens, so that they tell nothing of the texts they are made from.
+-- lies beyond its timestamp at the most; `sealed` is how many events have left the tail; `crowded` tells that
+-- some of them needed a wide row of `term`; `tiled` is how many entries stand in full tiles; `secret` keys
+-- the tokens, so that they tell nothing of the texts they are made from.
 CREATE TABLE log (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     size INTEGER NOT NULL,
@@ -12,10 +13,12 @@ CREATE TABLE log (
     low INTEGER NOT NULL,
     high INTEGER NOT NULL,
     overflow_us INTEGER NOT NULL,
+    sealed INTEGER NOT NULL,
+    crowded INTEGER NOT NULL,
     tiled INTEGER NOT NULL,
     secret BLOB NOT NULL
 ) STRICT;
-INSERT INTO log VALUES (1, 0, 0, 0, 0, 9223372036854775807, -1, 0, 0, randomblob(32));
+INSERT INTO log VALUES (1, 0, 0, 0, 0, 9223372036854775807, -1, 0, 0, 0, 0, randomblob(32));
 
 -- The newest events, one row each.
 CREATE TABLE tail (
@@ -26,7 +29,7 @@ CREATE TABLE tail (
 ) STRICT;
 
 -- What the log commits to, by index: keys and 32-byte hashes of the entries from `first` on. One row a
--- commit, later repacked into rows of 256.
+-- commit, later repacked into rows of 1,024.
 CREATE TABLE entry (
     first INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -59,6 +62,6 @@ CREATE TABLE block_stamps (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 -- Ids that callers gave; those made here hold their key.
 CREATE TABLE given (id BLOB PRIMARY KEY, key INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
--- Exact values of events, rowid = key; words of sealed blocks, rowid = the greatest key of the block.
+-- Exact values of sealed events (rowid: see postings.py); words of blocks, rowid = the id of the block.
 CREATE VIRTUAL TABLE term USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');
 CREATE VIRTUAL TABLE word USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');

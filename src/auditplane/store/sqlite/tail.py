@@ -1,0 +1,114 @@
+"""Which events of the tail hold which exact values: kept in memory, and brought up to date when asked.
+
+Events are indexed for good when they are sealed, which recording needs not wait for. Each process keeps its
+own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import and_
+from typing import Final
+
+import apsw
+
+from auditplane.event import Event, decode_docs
+from auditplane.query import Query, configuration_name, fold
+from auditplane.store.sqlite import block
+from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.statements import QUERIES
+
+ONE_BY_ONE_MAX: Final = 500
+
+Value = tuple[str, str]
+"""A member of the event and what is looked for in it."""
+
+
+class TailIndex:
+    """The tail as it was when this was last asked."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._size = 0
+        self._sealed = 0
+        self._indexes: dict[int, int] = {}
+        self._keys: defaultdict[Value, set[int]] = defaultdict(set)
+
+    def keys(self, connection: apsw.Connection, query: Query, size: int) -> list[int]:
+        """The keys, ascending, of what the exact filters of a query match in a view, below index `size`."""
+        view_size, view_sealed = fetch(connection, QUERIES["sealed"])[0]
+        with self._mutex:
+            if view_sealed >= self._sealed:
+                self._follow(connection, view_size, view_sealed)
+                return self._found(query, min(size, view_size))
+        # This view was opened before something was sealed that another one has shown us.
+        fresh = TailIndex()
+        fresh._follow(connection, view_size, view_sealed)
+        return fresh._found(query, min(size, view_size))
+
+    def _found(self, query: Query, size: int) -> list[int]:
+        choices = [set().union(*(self._keys.get(value, ()) for value in wanted)) for wanted in _wanted(query)]
+        found = reduce(and_, choices)
+        return sorted(key for key in found if self._indexes[key] < size)
+
+    def _follow(self, connection: apsw.Connection, size: int, sealed: int) -> None:
+        if sealed > self._sealed:
+            self._forget(connection)
+            self._sealed = sealed
+        if size > self._size:
+            self._learn(connection, size)
+            self._size = size
+
+    def _forget(self, connection: apsw.Connection) -> None:
+        """Forgets what is no longer in the tail."""
+        rows = {row[0] for row in fetch(connection, QUERIES["tail_keys"])}
+        self._indexes = {key: index for key, index in self._indexes.items() if key in rows}
+        left = {value: keys & rows for value, keys in self._keys.items()}
+        self._keys = defaultdict(set, {value: keys for value, keys in left.items() if keys})
+
+    def _learn(self, connection: apsw.Connection, size: int) -> None:
+        """Takes up what has come."""
+        if size - self._size > ONE_BY_ONE_MAX:
+            rows = fetch(connection, QUERIES["tail_from"], (self._size,))
+        else:
+            rows = [
+                (key, index, doc)
+                for key in _recorded(connection, self._size, size)
+                for index, doc, _ in fetch(connection, QUERIES["tail_at"], (key,))
+            ]
+        for (key, index, _), event in zip(rows, decode_docs([row[2] for row in rows]), strict=True):
+            self._indexes[key] = index
+            for value in _values(event):
+                self._keys[value].add(key)
+
+
+def _recorded(connection: apsw.Connection, start: int, end: int) -> Iterator[int]:
+    """The keys of the indexes from `start` to before `end`."""
+    for first, _, packed in fetch(connection, QUERIES["entries_from"], (start, end - start)):
+        yield from block.unpack_numbers(packed)[max(0, start - first) : end - first]
+
+
+def _values(event: Event) -> list[Value]:
+    values = [
+        ("user", fold(event.user)),
+        ("kind", event.resourceKind),
+        ("action", event.action),
+        ("name", event.resourceName),
+    ]
+    if event.configuration:
+        values.append(("configuration", event.configuration))
+        values.append(("configuration", configuration_name(event.configuration)))
+    return values
+
+
+def _wanted(query: Query) -> list[list[Value]]:
+    """For each exact filter, the values any of which it lets through."""
+    choices: list[tuple[str, Sequence[str]]] = [
+        ("user", query.users),
+        ("kind", query.kinds),
+        ("action", query.actions),
+        ("name", query.names),
+        ("configuration", query.configurations),
+    ]
+    return [[(member, text) for text in texts] for member, texts in choices if texts]
