@@ -65,7 +65,7 @@ def recorded(sent: list[Json], account: str = "default") -> list[Event]:
     for number, event in enumerate(batch.events):
         us = 1_700_000_000_000_000 + number
         event.timestamp = event.timestamp or format_us(us)
-        event.id = event.id or make(us << COUNTER_BITS, "0123456789AB")
+        event.id = event.id or make(us << COUNTER_BITS, b"0123456789AB")
     return list(batch.events)
 
 

@@ -91,7 +91,7 @@ class Recorders:
         events = [self._event(chosen, f"{name}/{number}/{count}") for number in range(count)]
         for event in events:
             if own_ids:
-                event["id"] = ulid.make(chosen.getrandbits(63), ulid.random_chars(chosen.randbytes(12)))
+                event["id"] = ulid.make(chosen.getrandbits(63), chosen.randbytes(12))
             if own_times:
                 event["timestamp"] = f"2025-0{chosen.randrange(1, 10)}-0{chosen.randrange(1, 10)}T00:00:00Z"
         sent = Sent(name, events)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditplane.times import SECOND_US, epoch_seconds, format_us, offset_seconds, parse_rfc3339
+from auditplane.times import SECOND_US, epoch_seconds, format_all, format_us, offset_seconds, parse_rfc3339
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_US = -62_135_596_800 * SECOND_US  # 0001-01-01T00:00:00Z
@@ -29,6 +29,11 @@ def test_a_moment_is_written_as_datetime_writes_it_and_read_back(us: int) -> Non
     text = format_us(us)
     assert text == (EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds")[:26] + "Z"
     assert parse_rfc3339(text) == us
+
+
+@given(st.lists(moments | st.integers(0, 3 * SECOND_US), max_size=9))
+def test_many_moments_are_written_as_one_is(many: list[int]) -> None:
+    assert format_all(many) == list(map(format_us, many))
 
 
 @given(moments, moments)

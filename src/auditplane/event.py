@@ -96,13 +96,14 @@ class Rules:
 class Batch:
     """Checked events of one request, in the order given.
 
-    `times` holds, for each event, the given timestamp in microseconds since 1970, or None; `descriptions`
-    the positions of those whose description was composed here.
+    `times` holds, for each event, the given timestamp in microseconds since 1970, or None; `composed` the
+    positions of those whose description was composed here; `with_ids` of those that came with an id.
     """
 
     events: Sequence[Event]
     times: Sequence[int | None]
     composed: frozenset[int] = frozenset()
+    with_ids: Sequence[int] = ()
 
 
 _decode_array = msgspec.json.Decoder(list[Event]).decode
@@ -189,6 +190,7 @@ def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch:
     """Checks what the decoder did not and fills in descriptions; raises InvalidInput at the first fault."""
     times: list[int | None] = []
     composed: list[int] = []
+    with_ids: list[int] = []
     kinds = rules.kinds
     own = None if rules.account == DEFAULT_ACCOUNT else rules.account
     for position, event in enumerate(events):
@@ -198,6 +200,7 @@ def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch:
             raise InvalidInput("holds a control character")
         if event.id is not None:
             event.id = _given_id(event.id)
+            with_ids.append(position)
         times.append(None if event.timestamp is None else _given_time(event.timestamp))
         if event.account and event.account != rules.account:
             raise _other_account(event.account)
@@ -209,7 +212,7 @@ def _finish(events: list[Event], rules: Rules, *, plain: bool) -> Batch:
         if not event.description:
             event.description = compose(event)
             composed.append(position)
-    return Batch(events, times, frozenset(composed))
+    return Batch(events, times, frozenset(composed), with_ids)
 
 
 def _texts_clean(event: Event) -> bool:

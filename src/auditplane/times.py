@@ -5,6 +5,7 @@ The one written form is RFC 3339 in UTC with six decimals and `Z`: `2026-03-18T1
 
 import calendar
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -26,6 +27,18 @@ def format_us(us: int) -> str:
     """The RFC 3339 text of `us` microseconds since 1970."""
     second, fraction = divmod(us, SECOND_US)
     return f"{_second_text(second)}.{fraction:06d}Z"
+
+
+def format_all(moments: Iterable[int]) -> list[str]:
+    """`format_us` of many moments."""
+    made = []
+    latest, text = None, ""
+    for us in moments:
+        second, fraction = divmod(us, SECOND_US)
+        if second != latest:
+            latest, text = second, _second_text(second)
+        made.append(f"{text}.{fraction:06d}Z")
+    return made
 
 
 @lru_cache(maxsize=4096)

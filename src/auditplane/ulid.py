@@ -6,19 +6,18 @@ A ULID is 128 bits in 26 letters of Crockford's base 32 (github.com/ulid/spec): 
 """
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Final
 
 COUNTER_BITS: Final = 11
 COUNTERS: Final = 1 << COUNTER_BITS
-RANDOM_CHARS: Final = 12
+RANDOM_BYTES: Final = 12
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TO_INT32 = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _ULID = re.compile(f"[0-7][{_ALPHABET}]{{25}}")
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_LOW_HALF = str.maketrans(_ALPHABET, _ALPHABET[:16] * 2)
-_HIGH_HALF = str.maketrans(_ALPHABET, _ALPHABET[16:] * 2)
+_HALVES = (_ALPHABET[:16], _ALPHABET[16:])
 _BYTE_TO_CHAR = bytes(ord(_ALPHABET[i & 31]) for i in range(256))
 
 
@@ -27,27 +26,33 @@ def is_ulid(text: str) -> bool:
     return _ULID.fullmatch(text) is not None
 
 
-def random_chars(random_bytes: bytes) -> str:
-    """One letter of the alphabet for each byte, evenly spread."""
-    return random_bytes.translate(_BYTE_TO_CHAR).decode("ascii")
-
-
-@lru_cache(maxsize=1024)
-def time_chars(ms: int) -> str:
+def _time_chars(ms: int) -> str:
     """The first ten letters: milliseconds since 1970."""
     return "".join([_PAIRS[(ms >> shift) & 1023] for shift in (40, 30, 20, 10, 0)])
 
 
-def rest_chars(us_of_ms: int, counter: int, randomness: str) -> str:
-    """The last sixteen letters; `randomness` is RANDOM_CHARS letters, of which the first gives four bits."""
-    half = _HIGH_HALF if counter & 1 else _LOW_HALF
-    return _PAIRS[us_of_ms] + _PAIRS[counter >> 1] + randomness[0].translate(half) + randomness[1:]
+def make(key: int, randomness: bytes) -> str:
+    """The ULID of the event at `key`; `randomness` is RANDOM_BYTES bytes, of which 59 bits count."""
+    return make_all((key,), randomness)[0]
 
 
-def make(key: int, randomness: str) -> str:
-    """The ULID of the event at `key`."""
-    ms, us_of_ms = divmod(key >> COUNTER_BITS, 1000)
-    return time_chars(ms) + rest_chars(us_of_ms, key & (COUNTERS - 1), randomness)
+def make_all(keys: Iterable[int], randomness: bytes) -> list[str]:
+    """The ULIDs of some events; `randomness` is RANDOM_BYTES bytes for each."""
+    letters = randomness.translate(_BYTE_TO_CHAR).decode("ascii")
+    made = []
+    latest, time = -1, ""
+    at = 0
+    for key in keys:
+        ms, us_of_ms = divmod(key >> COUNTER_BITS, 1000)
+        if ms != latest:
+            latest, time = ms, _time_chars(ms)
+        counter = key & (COUNTERS - 1)
+        middle = _HALVES[counter & 1][randomness[at] & 15]
+        made.append(
+            f"{time}{_PAIRS[us_of_ms]}{_PAIRS[counter >> 1]}{middle}{letters[at + 1 : at + RANDOM_BYTES]}"
+        )
+        at += RANDOM_BYTES
+    return made
 
 
 def key_of(ulid: str) -> int | None:

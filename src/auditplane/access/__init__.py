@@ -235,7 +235,7 @@ class Access:
         if expires_us is not None and expires_us <= now:
             raise InvalidInput(f"expires: {format_us(expires_us)} is in the past.")
         secret = new_secret()
-        key_id = ulid.make(now << ulid.COUNTER_BITS, ulid.random_chars(os.urandom(ulid.RANDOM_CHARS)))
+        key_id = ulid.make(now << ulid.COUNTER_BITS, os.urandom(ulid.RANDOM_BYTES))
         key = Key(key_id, account, role, description, envelope, now, expires_us, None, None)
         row = (
             key_id,

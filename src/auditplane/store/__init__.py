@@ -14,8 +14,6 @@ There is one engine, `store.sqlite`. What it owes its callers:
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from auditplane.event import Event
-
 
 @dataclass(slots=True)
 class State:
@@ -27,18 +25,6 @@ class State:
     size: int
     newest_us: int
     at_us: int
-
-
-@dataclass(slots=True)  # not frozen: that would take three times as long to make
-class Record:
-    """A complete event on its way into the store; `given_id` when its id was not made from its key."""
-
-    key: int
-    event: Event
-    doc: bytes
-    stamp: bytes
-    entry: bytes
-    given_id: bool
 
 
 @dataclass(slots=True)

@@ -4,8 +4,9 @@ import fcntl
 import os
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import apsw
 
 from auditplane import ulid
 from auditplane.errors import Damaged, StoreError
-from auditplane.store import Record, State, Stored
+from auditplane.store import State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import (
@@ -228,7 +229,10 @@ class Transaction:
         self.state = State(size, newest_us, at_us)
         self._first, self._sealed = size, sealed
         self._low, self._high, self._overflow_us = low, high, overflow_us
-        self._records: list[Record] = []
+        self._keys: list[int] = []
+        self._docs: list[bytes] = []
+        self._stamps: list[bytes] = []
+        self._entries: list[bytes] = []
         self._given: dict[str, Stored] = {}
         self._tops: dict[int, int] = {}
         self._full: dict[int, int] = {}
@@ -254,6 +258,15 @@ class Transaction:
             self._overflow_us = max(self._overflow_us, (key >> ulid.COUNTER_BITS) - us)
         self._tops[key >> ulid.COUNTER_BITS] = key
         return key
+
+    def place_all(self, moments: Sequence[int]) -> Sequence[int]:
+        """A free key for each of some moments, ascending."""
+        if moments[0] << ulid.COUNTER_BITS <= self._high:
+            return [self.place(us) for us in moments]
+        keys = [us << ulid.COUNTER_BITS for us in moments]
+        self._low, self._high = min(self._low, keys[0]), keys[-1]
+        self._tops.update(zip(moments, keys, strict=True))
+        return keys
 
     def _free(self, first: int) -> int:
         """The first free key from a microsecond on. How far it lies is kept: it would be sought again."""
@@ -282,35 +295,38 @@ class Transaction:
                 tops.append(top)
         return max(tops, default=None)
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Adds complete events at the next indexes."""
-        for index, record in enumerate(records, self.state.size):
-            if record.given_id:
-                self._given[record.event.id or ""] = Stored(record.key, index, record.doc, record.stamp)
-        self._records.extend(records)
-        self.state.size += len(records)
+    def add(
+        self,
+        keys: Sequence[int],
+        docs: Sequence[bytes],
+        stamps: Sequence[bytes],
+        entries: Sequence[bytes],
+        given: Mapping[int, str],
+    ) -> None:
+        """Adds complete events at the next indexes; `given` are the ids not made from keys, by position."""
+        for at, event_id in given.items():
+            self._given[event_id] = Stored(keys[at], self.state.size + at, docs[at], stamps[at])
+        self._keys += keys
+        self._docs += docs
+        self._stamps += stamps
+        self._entries += entries
+        self.state.size += len(keys)
 
     def write(self) -> None:
         """Writes what was added."""
-        records, connection = self._records, self._connection
-        if not records:
+        keys, connection = self._keys, self._connection
+        if not keys:
             return
         if not connection.in_transaction:
             raise StoreError(f"The disk failed while {self._store.path} was read; nothing was recorded.")
-        self._write_events(records)
-        keys = block.pack_numbers([record.key for record in records])
-        hashes = b"".join([record.entry for record in records])
-        fetch(connection, QUERIES["add_entries"], (self._first, len(records), keys, hashes))
+        rows = zip(keys, count(self._first), self._docs, self._stamps, strict=False)
+        connection.executemany(QUERIES["add_tail"], rows)
+        if self._given:
+            given = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
+            connection.executemany(QUERIES["add_given"], given)
+        entries = (self._first, len(keys), block.pack_numbers(keys), b"".join(self._entries))
+        fetch(connection, QUERIES["add_entries"], entries)
         state: tuple[Any, ...] = (self.state.size, self.state.newest_us, self.state.at_us)
         fetch(connection, QUERIES["set_state"], (*state, self._low, self._high, self._overflow_us))
         self._store.keep_full(self._full)
         self._store.tail_events = self.state.size - self._sealed
-
-    def _write_events(self, records: Sequence[Record]) -> None:
-        rows = [
-            (record.key, index, record.doc, record.stamp) for index, record in enumerate(records, self._first)
-        ]
-        self._connection.executemany(QUERIES["add_tail"], rows)
-        if self._given:
-            given = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
-            self._connection.executemany(QUERIES["add_given"], given)
