@@ -10,6 +10,7 @@ extensions = ["myst_parser"]
 # Links such as page.md#heading, by the anchors that GitHub gives.
 myst_heading_anchors = 4
 highlight_language = "text"
+smartquotes = False  # Text such as rel="next" stays as it is.
 
 html_theme = "furo"
 html_title = f"Auditplane {__version__}"

@@ -15,11 +15,27 @@ DOCS: Final = ROOT / "docs"
 # What the site takes from elsewhere in the repository, and under which name.
 OTHERS: Final = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
-# The order of the pages. One that is not there is left out; one that stands in no part comes into the last.
-PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Start": ("quick-start", "recording", "collector"),
-    "Reference": ("api", "cli", "configuration", "errors"),
-    "Project": ("architecture", "benchmarks", "contributing", "changelog"),
+# The order of the pages, and what the first page says of each. One that is not there is left out; one that
+# stands in no part comes into the last.
+PARTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Start": {
+        "quick-start": "a server that records and answers, in five minutes",
+        "recording": "from the shell and from Python, so that nothing is lost or doubled",
+        "reading": "filters, forms, pages, and a feed that misses nothing",
+        "collector": "a whole configuration, and what its polls mean",
+    },
+    "Reference": {
+        "api": "every path, parameter, answer and schema",
+        "cli": "every command and flag",
+        "configuration": "every setting, as flag, variable and line of a file",
+        "errors": "every status and exit code: what causes it, and what to do",
+    },
+    "Project": {
+        "architecture": "what goes where, and why",
+        "benchmarks": "how fast it is, and beside what",
+        "contributing": "how to change it",
+        "changelog": "what has changed",
+    },
 }
 
 
@@ -30,7 +46,7 @@ def texts() -> dict[str, str]:
     found = {name: _relinked(text) for name, text in found.items()}
     found["api.md"] = api.reference(openapi.document(()))
     found["cli.md"] = commands.reference(app)
-    found["index.md"] += _contents({name.removesuffix(".md") for name in found} - {"index"})
+    found["index.md"] += _contents({name.removesuffix(".md"): text for name, text in found.items()})
     return found
 
 
@@ -48,13 +64,18 @@ def _relinked(text: str) -> str:
     return text
 
 
-def _contents(pages: set[str]) -> str:
-    """The site's table of contents, as Sphinx wants it."""
-    placed = {page for part in PARTS.values() for page in part}
+def _contents(pages: Mapping[str, str]) -> str:
+    """The table of contents for the first page, and the same for Sphinx, which makes the side bar of it."""
+    placed = {"index"}.union(*PARTS.values())
     text = ""
-    for caption, part in PARTS.items():
-        names = [page for page in part if page in pages]
+    for caption, told in PARTS.items():
+        names = [page for page in told if page in pages]
         if caption == list(PARTS)[-1]:
-            names += sorted(pages - placed)
-        text += f"\n```{{toctree}}\n:caption: {caption}\n:maxdepth: 1\n\n" + "\n".join(names) + "\n```\n"
+            names += sorted(pages.keys() - placed)
+        text += f"\n## {caption}\n\n"
+        for page in names:
+            title = pages[page].partition("\n")[0].removeprefix("# ")
+            text += f"- [{title}]({page}.md)" + (f": {told[page]}\n" if page in told else "\n")
+        entries = "\n".join(names)
+        text += f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n:maxdepth: 1\n\n{entries}\n```\n"
     return text
