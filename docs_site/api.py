@@ -9,6 +9,9 @@ Json = Mapping[str, Any]
 
 TAGS: Final = {"audit-events": "Audit events", "api-keys": "API keys", "server": "Server"}
 ERROR_STATUS_MIN: Final = 400
+# What `required` means of a request, and of an answer.
+NEEDED: Final = ", **needed**"
+ALWAYS: Final = ", always there"
 
 _HEAD = """# HTTP API
 
@@ -35,8 +38,15 @@ def _lines(document: Json) -> Iterator[str]:
                 if name in operation["tags"]:
                     yield from _operation(method, path, operation, operations.get("get", {}))
     yield "\n## Schemas"
+    sent = json.dumps(list(_bodies(document)))
     for name, schema in document["components"]["schemas"].items():
-        yield from _schema(name, schema)
+        yield from _schema(name, schema, NEEDED if f'/{name}"' in sent else ALWAYS)
+
+
+def _bodies(document: Json) -> Iterator[Json]:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            yield operation.get("requestBody", {})
 
 
 def _scheme(scheme: Json) -> str:
@@ -56,7 +66,7 @@ def _operation(method: str, path: str, operation: Json, get: Json) -> Iterator[s
         yield from map(_parameter, parameters)
     if body := operation.get("requestBody"):
         yield f"\n**Body**{', needed' if body.get('required') else ''}\n"
-        yield from _contents(body["content"])
+        yield from _contents(body["content"], "", NEEDED)
     yield "\n**Answers**\n"
     yield from _answers(operation["responses"])
 
@@ -72,26 +82,25 @@ def _anchor(method: str, path: str) -> str:
 
 def _parameter(parameter: Json) -> str:
     place = "" if parameter["in"] == "query" else f" in the {parameter['in']}"
-    needed = ", **needed**" if parameter.get("required") else ""
+    needed = NEEDED if parameter.get("required") else ""
     return f"- `{parameter['name']}`{place}: {_type(parameter['schema'])}{needed}{_told(parameter)}"
 
 
-def _contents(content: Json, indent: str = "") -> Iterator[str]:
-    """Each media type with its schema, the members of which are listed when they have no page place."""
+def _contents(content: Json, indent: str, required: str) -> Iterator[str]:
+    """Each media type with its schema, and the members of one that is not among the schemas."""
     for media, body in content.items():
         schema = body.get("schema")
         yield f"{indent}- `{media}`{f': {_type(schema)}' if schema else ''}"
-        yield from _members(schema or {}, indent + "  ")
+        yield from _members(schema or {}, indent + "  ", required)
         if "example" in body:
             example = json.dumps(body["example"], indent=2, ensure_ascii=False)
             yield "\n" + "\n".join(f"{indent}  {line}" for line in ["```json", *example.split("\n"), "```"])
 
 
-def _members(schema: Json, indent: str) -> Iterator[str]:
+def _members(schema: Json, indent: str, required: str) -> Iterator[str]:
     for part in [schema, *schema.get("anyOf", ())]:
-        needed = part.get("required", ())
         for name, member in part.get("properties", {}).items():
-            mark = ", **needed**" if name in needed else ""
+            mark = required if name in part.get("required", ()) else ""
             yield f"{indent}- `{name}`: {_type(member)}{mark}{_told(member)}"
 
 
@@ -109,13 +118,13 @@ def _answers(responses: Json) -> Iterator[str]:
         yield f"- {names}"
         for name, header in answer.get("headers", {}).items():
             yield f"  - header `{name}`: {_type(header['schema'])}{_told(header)}"
-        yield from _contents(answer.get("content", {}), "  ")
+        yield from _contents(answer.get("content", {}), "  ", ALWAYS)
 
 
-def _schema(name: str, schema: Json) -> Iterator[str]:
+def _schema(name: str, schema: Json, required: str) -> Iterator[str]:
     yield f"\n### {_name(name)}\n"
     if "properties" in schema:
-        yield from _members(schema, "")
+        yield from _members(schema, "", required)
     else:
         yield f"{_type(schema)}{_told(schema)}"
     if schema.get("additionalProperties") is False:
