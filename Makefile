@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit bench dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench docs dist clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -52,12 +52,17 @@ bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=expo
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m bench --events $(EVENTS) $(if $(PARTS),--parts $(PARTS)) $(ARGS)
 
+# So is what makes the site.
+docs: dev-env  ## make the documentation as a site, in ./site; a broken link is an error
+	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group docs
+	@$(BIN)/python -m docs_site
+
 dist: dev-env  ## build the sdist and the wheel
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove what make and the tools made, but for demo-data
-	rm -rf .venv dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests docs_site -name __pycache__ -type d -prune -exec rm -rf {} +
 
 debian-packages:
 	@scripts/debian-packages
