@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ from auditplane.event import Event, Rules, decode_doc, parse
 from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor
 from auditplane.render import Form
 from auditplane.store import Stored
-from auditplane.store.sqlite import account, block, reader, sealing
+from auditplane.store.sqlite import account, block, finder, postings, reader, sealing, tail
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
 from auditplane.times import format_us, parse_rfc3339
@@ -104,7 +104,7 @@ def unpacked(data: bytes) -> bytes:
 
 def whole(store: AccountStore, query: Query, form: Form = Form.NDJSON, *, packed: bool = False) -> bytes:
     """The whole answer to a query, unpacked."""
-    data = b"".join(log.Answer(store, query, form, packed=packed))
+    data = b"".join(chain.from_iterable(log.Answer(store, query, form, packed=packed)))
     return unpacked(data) if packed else data
 
 
@@ -147,7 +147,10 @@ def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
         "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES",
         block: "BLOCK_EVENTS FRAME_EVENTS BLOCK_BYTES",
         reader: "TAIL_ROWS_MAX BLOCKS_MAX CANDIDATE_BLOCKS_MAX TERM_KEYS_MIN TERM_KEYS_MAX FEW_MATCHES "
-        "ENTRY_ROWS_MAX FRAMES_KEPT_MAX DOC_BYTES_TYPICAL STEP_BYTES",
+        "ENTRY_ROWS_MAX DOC_BYTES_TYPICAL STEP_BYTES",
+        finder: "KEYS_AT_ONCE LOADED_BYTES_MAX",
+        postings: "NARROW_COUNTERS",
+        tail: "ONE_BY_ONE_MAX",
         account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
         limits: "CHUNK_BYTES PAGE_BYTES_MAX",
         ulid: "COUNTERS",

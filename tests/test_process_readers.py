@@ -167,7 +167,7 @@ def damage(data: Path, *, newest: bool) -> None:
     """Flips some bits in the middle of a stored block."""
     order = "DESC" if newest else "ASC"
     with sqlite3.connect(data / "accounts" / "default.db") as connection:
-        for table in ("block_docs", "block_csv"):
+        for table in ("frame", "block_csv"):
             query = f"SELECT id, data FROM {table} ORDER BY id {order} LIMIT 1"  # noqa: S608 - names of ours
             block, packed = connection.execute(query).fetchone()
             broken = bytearray(packed)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditplane.event import MEMBERS, decode_docs, encode_docs
-from auditplane.render import CSV_HEADER, Form, body, csv_lines, head, joined, tail, unguard
+from auditplane.render import CSV_HEADER, Form, body, csv_lines, head, lines, tail, unguard
 from strategies import Json, docs, recorded
 
 FORMULA_CHARS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -120,12 +120,19 @@ def test_stored_lines_and_rendered_docs_mix_in_one_array(some: list[bytes], more
     stored = body(some, Form.NDJSON, first=True)
     for form in (Form.JSON, Form.ENVELOPE):
         for text in (
-            joined(stored, first=True) + body(more, form, first=False),
-            body(some, form, first=True) + joined(body(more, Form.NDJSON, first=False), first=False),
+            lines(stored, form, first=True) + body(more, form, first=False),
+            body(some, form, first=True) + lines(body(more, Form.NDJSON, first=False), form, first=False),
         ):
             answer = json.loads(head(form) + text + tail(form))
             events = answer if form is Form.JSON else answer["auditEvents"]
             assert events == [json.loads(doc) for doc in (*some, *more)]
+
+
+@given(docs)
+def test_stored_lines_of_csv_and_ndjson_are_given_out_as_they_are(some: list[bytes]) -> None:
+    for form in (Form.NDJSON, Form.CSV, Form.CSV_RAW):
+        text = body(some, form, first=True)
+        assert lines(text, form, first=True) == lines(text, form, first=False) == text
 
 
 def test_an_answer_without_events_is_whole() -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,12 +19,12 @@ from auditplane.errors import Conflict, InvalidEvents, NotFound, Unavailable
 from auditplane.event import Batch, Event, decode_doc, encode_docs
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
-from auditplane.store import Stored
+from auditplane.store import Piece, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
-from auditplane.store.sqlite.block import compress, decompress
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import format_all, format_us, parse_rfc3339
+from auditplane.zstd import compress, decompress_all
 
 Clock = Callable[[], int]
 """Gives the time in microseconds since 1970."""
@@ -39,6 +39,11 @@ _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _BASE64: Final = _ALPHABET * 4
 _BASE64_LAST: Final = b"AQgw" * 64
 
+
+PART_BYTES: Final = 192 * 1024
+
+# How much smaller a chunk of docs is as it is stored.
+_PACKED_RATIO: Final = 6
 
 # Recording.
 
@@ -283,46 +288,66 @@ class Recorder:
 
 
 class Answer:
-    """The answer to a query as a stream of bytes in a form, made step by step while it is iterated.
+    """The answer to a query in a form, made step by step while it is iterated.
 
-    `size` is the size of the log that it shows. With `packed` the bytes are zstd frames, stored ones passed
-    through as they are.
+    A step is a list of parts, most of about PART_BYTES: larger pieces of memory cost much more to get than
+    to fill. `size` is the size of the log that it shows. With `packed` the bytes are zstd frames, stored
+    ones passed through as they are.
     """
 
     def __init__(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
         self._reader = reader.Reader(store, query, csv=form.is_csv, raw=form is Form.CSV_RAW)
         self._form, self._packed = form, packed
+        self._passing = packed and form not in (Form.JSON, Form.ENVELOPE)
         self.size = self._reader.size
 
-    def __iter__(self) -> Iterator[bytes]:
-        form, first = self._form, True
-        waiting = [render.head(form)]
-        for pieces in self._reader.pieces():
-            out = []
+    def __iter__(self) -> Iterator[list[bytes]]:
+        texts = [render.head(self._form)]
+        first = True
+        for pieces in self._reader.pieces(limits.CHUNK_BYTES * (_PACKED_RATIO if self._passing else 1)):
+            out: list[bytes] = []
             for piece in pieces:
-                if piece.packed is None:
-                    waiting.append(render.body(piece.docs, form, first=first))
-                elif form.is_csv or form is Form.NDJSON:
-                    if self._packed:
-                        out += self._flushed(waiting)
-                        out.append(piece.packed)
-                    else:
-                        waiting.append(decompress(piece.packed))
+                if self._passing and piece.frames:
+                    out += self._encoded(texts)
+                    out += piece.frames
+                    texts = []
                 else:
-                    waiting.append(render.joined(decompress(piece.packed), first=first))
+                    texts += self._texts(piece, first=first)
                 first = False
-            out += self._flushed(waiting)
-            yield b"".join(out)
-        waiting.append(render.tail(form))
+            out += self._encoded(texts)
+            texts = []
+            yield list(_gathered(out))
+        texts.append(render.tail(self._form))
         # An encoded body holds one frame at least.
-        yield b"".join(self._flushed(waiting)) or (compress(b"") if self._packed and first else b"")
+        yield self._encoded(texts) or ([compress(b"")] if self._packed and first else [])
 
-    def _flushed(self, waiting: list[bytes]) -> list[bytes]:
-        text = b"".join(waiting)
-        waiting.clear()
-        if not text:
-            return []
-        return [compress(text) if self._packed else text]
+    def _texts(self, piece: Piece, *, first: bool) -> Iterator[bytes]:
+        if piece.docs:
+            yield render.body(piece.docs, self._form, first=first)
+        for text in decompress_all(piece.frames):
+            yield render.lines(text, self._form, first=first)
+            first = False
+
+    def _encoded(self, texts: list[bytes]) -> list[bytes]:
+        """Texts as they are sent."""
+        if self._packed:
+            text = b"".join(texts)
+            return [compress(text)] if text else []
+        return texts
+
+
+def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Small parts joined to such of about PART_BYTES."""
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= PART_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if size:
+        yield b"".join(waiting)
 
 
 def page(store: AccountStore, query: Query, limit: int) -> tuple[list[bytes], Cursor | None, int]:
@@ -345,4 +370,4 @@ def get(store: AccountStore, event_id: str) -> bytes:
 
 def count(store: AccountStore, query: Query) -> int:
     """How many events match a query."""
-    return reader.count(store, query)
+    return reader.count_matching(store, query)

@@ -50,9 +50,12 @@ def body(docs: Sequence[bytes], form: Form, *, first: bool) -> bytes:
     return (b"" if first else b",\n") + b",\n".join(docs)
 
 
-def joined(lines: bytes, *, first: bool) -> bytes:
-    """NDJSON as items of a JSON array; `first` when none came before."""
-    return (b"" if first else b",\n") + lines[:-1].replace(b"\n", b",\n")
+def lines(text: bytes, form: Form, *, first: bool) -> bytes:
+    """Rendered lines, CSV or NDJSON, as a part of an answer; `first` when none came before."""
+    if form.is_csv or form is Form.NDJSON:
+        return text
+    items = memoryview(text.replace(b"\n", b",\n"))[:-2]
+    return b"".join((b"" if first else b",\n", items))
 
 
 def csv_lines(events: Sequence[Event], *, guard: bool) -> tuple[bytes, bool]:

@@ -1,6 +1,6 @@
 """The routes of `/v1/audit-events`."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -18,7 +18,7 @@ from auditplane.http import bodies, negotiation
 from auditplane.http.metrics import EVENTS_RECORDED
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
-from auditplane.http.streams import encoded, gzipped
+from auditplane.http.streams import Steps, encoded, gzipped
 from auditplane.query import Query, encode_cursor, parse_query
 from auditplane.render import Form
 from auditplane.times import format_us
@@ -168,7 +168,7 @@ async def _stream(
     encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
     sizes: list[int] = []
 
-    def chunks() -> Generator[bytes, None, None]:
+    def steps() -> Steps:
         with state.folder.account(key.account) as store:
             answer = log.Answer(store, query, form, packed=encoding == "zstd")
             sizes.append(answer.size)
@@ -177,7 +177,7 @@ async def _stream(
     all_headers = {**_PRIVATE, **headers}
     if encoding:
         all_headers["Content-Encoding"] = encoding
-    answer = await state.streams.start(chunks, all_headers, media_type)
+    answer = await state.streams.start(steps, all_headers, media_type)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
     return answer
 

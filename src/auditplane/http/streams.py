@@ -12,19 +12,23 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from itertools import chain
+from typing import Final, TypeAlias, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auditplane.errors import AuditplaneError, Unavailable
 from auditplane.http.connections import Address, break_off
-from auditplane.store.sqlite.block import compress
+from auditplane.zstd import compress
 
 T = TypeVar("T")
 
+Steps: TypeAlias = Generator[list[bytes], None, None]
+"""What an answer is made of: a step is a list of parts, none of them large."""
+
 # The server below holds about five parts for a slow reader. Larger ones were no faster.
-SEND_BYTES: Final = 256 * 1024
+SEND_BYTES: Final = 384 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +41,12 @@ class ReaderGone(Exception):
     """The reader has closed the connection."""
 
 
-def gzipped(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
-    """A gzip body of some chunks."""
+def gzipped(steps: Iterable[list[bytes]]) -> Steps:
+    """A gzip body of some steps."""
     pack = zlib.compressobj(level=3, wbits=31)
-    for chunk in chunks:
-        if packed := pack.compress(chunk):
-            yield packed
-    yield pack.flush()
+    for parts in steps:
+        yield list(filter(None, map(pack.compress, parts)))
+    yield [pack.flush()]
 
 
 def encoded(body: bytes, encoding: str | None) -> bytes:
@@ -52,34 +55,34 @@ def encoded(body: bytes, encoding: str | None) -> bytes:
         case "zstd":
             return compress(body)
         case "gzip":
-            return b"".join(gzipped([body]))
+            return b"".join(chain.from_iterable(gzipped([[body]])))
     return body
 
 
-class Steps:
-    """The chunks of an answer, made one at a time on whatever thread asks."""
+class Stepper:
+    """The steps of an answer, made one at a time on whatever thread asks."""
 
-    def __init__(self, make: Callable[[], Generator[bytes, None, None]]) -> None:
+    def __init__(self, make: Callable[[], Steps]) -> None:
         self._make = make
-        self._chunks: Generator[bytes, None, None] | None = None
+        self._steps: Steps | None = None
         self._closed = False
         self._mutex = threading.Lock()
 
-    def next(self) -> bytes | None:
-        """The next chunk, or None after the last."""
+    def next(self) -> list[bytes] | None:
+        """The parts of the next step, or None after the last."""
         with self._mutex:
             if self._closed:
                 return None
-            if self._chunks is None:
-                self._chunks = self._make()
-            return next(self._chunks, None)
+            if self._steps is None:
+                self._steps = self._make()
+            return next(self._steps, None)
 
     def close(self) -> None:
         """Drops what is left."""
         with self._mutex:
             self._closed = True
-            if self._chunks is not None:
-                self._chunks.close()
+            if self._steps is not None:
+                self._steps.close()
 
 
 class Streams:
@@ -106,23 +109,23 @@ class Streams:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     async def start(
-        self, make: Callable[[], Generator[bytes, None, None]], headers: Mapping[str, str], media_type: str
+        self, make: Callable[[], Steps], headers: Mapping[str, str], media_type: str
     ) -> "StreamedAnswer":
-        """An answer of the chunks that `make` gives; the first is made before this returns."""
-        steps = Steps(make)
+        """An answer of the steps that `make` gives; the first is made before this returns."""
+        stepper = Stepper(make)
         try:
-            first = await self.run(steps.next)
+            first = await self.run(stepper.next)
         except BaseException:
-            self.drop(steps)
+            self.drop(stepper)
             raise
-        return StreamedAnswer(self, steps, first, headers, media_type)
+        return StreamedAnswer(self, stepper, first, headers, media_type)
 
-    def drop(self, steps: Steps) -> None:
+    def drop(self, stepper: Stepper) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
         try:
-            self._threads.submit(steps.close)
+            self._threads.submit(stepper.close)
         except RuntimeError:
-            steps.close()  # the threads have ended, and so has the step
+            stepper.close()  # the threads have ended, and so has the step
 
     @contextmanager
     def under_way(self, client: Address) -> Iterator[None]:
@@ -138,19 +141,19 @@ class Streams:
 
 
 class StreamedAnswer(Response):
-    """An answer sent chunk by chunk."""
+    """An answer sent part by part."""
 
     def __init__(
         self,
         streams: Streams,
-        steps: Steps,
-        first: bytes | None,
+        stepper: Stepper,
+        first: list[bytes] | None,
         headers: Mapping[str, str],
         media_type: str,
     ) -> None:
         super().__init__(None, headers=headers, media_type=media_type)
         del self.headers["content-length"]
-        self._streams, self._steps, self._first = streams, steps, first
+        self._streams, self._stepper, self._first = streams, stepper, first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer, or as much of it as the reader takes and the store gives."""
@@ -158,7 +161,7 @@ class StreamedAnswer(Response):
             with self._streams.under_way(scope["client"]):
                 await self._send_or_break_off(scope, receive, send)
         finally:
-            self._streams.drop(self._steps)
+            self._streams.drop(self._stepper)
 
     async def _send_or_break_off(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -184,20 +187,20 @@ class StreamedAnswer(Response):
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             if scope["method"] != "HEAD":
-                await self._send_chunks(send, gone)
+                await self._send_steps(send, gone)
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
 
-    async def _send_chunks(self, send: Send, gone: "asyncio.Future[None]") -> None:
-        chunk = self._first
-        self._first = None
-        while chunk is not None:
-            for start in range(0, len(chunk), SEND_BYTES):
-                if gone.done():
-                    raise ReaderGone
-                await self._send_part(send, chunk[start : start + SEND_BYTES])
-            chunk = await self._streams.run(self._steps.next)
+    async def _send_steps(self, send: Send, gone: "asyncio.Future[None]") -> None:
+        parts, self._first = self._first, None
+        while parts is not None:
+            for part in parts:
+                for start in range(0, len(part), SEND_BYTES):
+                    if gone.done():
+                        raise ReaderGone
+                    await self._send_part(send, part[start : start + SEND_BYTES])
+            parts = await self._streams.run(self._stepper.next)
 
     async def _send_part(self, send: Send, part: bytes) -> None:
         try:

@@ -38,10 +38,10 @@ class Stored:
 
 
 class Piece(NamedTuple):
-    """Some events of an answer, in its order: docs, or the zstd frames of their rendered text.
+    """Some events of an answer, in its order: docs, or else the zstd frames of their rendered text.
 
-    Packed text is NDJSON, or CSV when that was asked for.
+    That is NDJSON, or CSV when it was asked for.
     """
 
     docs: list[bytes]
-    packed: bytes | None = None
+    frames: list[bytes]

@@ -30,6 +30,7 @@ from auditplane.store.sqlite.database import (
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
+from auditplane.zstd import decompress
 
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
@@ -179,7 +180,9 @@ class AccountStore:
             keys = self.block_keys(connection, header.id)
             line = block.line_of(keys, key)
             if line is not None:
-                doc = block.line(header, self.data(connection, "block_docs", header.id), line)
+                frame_id, at = block.frame_of(header.id, line)
+                (frame,) = self.frames(connection, range(frame_id, frame_id + 1))
+                doc = block.nth(decompress(frame), at)
                 stamp = block.lines(self.data(connection, "block_stamps", header.id), header.count)[line]
                 indexes = block.unpack_numbers(self.data(connection, "block_indexes", header.id))
                 return Stored(key, indexes[len(keys) - 1 - line], doc, stamp)
@@ -194,8 +197,19 @@ class AccountStore:
         """A column of a block."""
         data: bytes | None = one(connection, QUERIES[query], (block_id,))
         if data is None:
-            raise Damaged(f"{self.path} lacks a part of block {block_id}. Restore it from a backup.")
+            raise self.lacks(f"a part of block {block_id}")
         return data
+
+    def frames(self, connection: apsw.Connection, ids: range) -> list[bytes]:
+        """Some frames of a block."""
+        frames = [row[0] for row in fetch(connection, QUERIES["frames"], (ids.start, ids.stop))]
+        if len(frames) != len(ids):
+            raise self.lacks(f"one of the frames {list(ids)}")
+        return frames
+
+    def lacks(self, what: str) -> Damaged:
+        """The error for a part that is missing."""
+        return Damaged(f"{self.path} lacks {what}. Restore it from a backup.")
 
     def block_keys(self, connection: apsw.Connection, block_id: int) -> "array[int]":
         """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again."""

@@ -4,34 +4,24 @@ Lines stand newest first. A corrupt block raises `Damaged`, never gives wrong by
 checksum.
 """
 
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
-from typing import Any, Final
+from typing import Final
 
 from auditplane.errors import Damaged
 from auditplane.event import Event, decode_docs
 from auditplane.render import csv_lines
 from auditplane.store import Stored
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from auditplane.zstd import compress, decompress
 
 BLOCK_EVENTS: Final = 512
 BLOCK_BYTES: Final = 1024 * 1024
 FRAME_EVENTS: Final = 32
-LEVEL: Final = 3
-
-_OPTIONS: Final[dict[Any, int]] = {
-    zstd.CompressionParameter.compression_level: LEVEL,
-    zstd.CompressionParameter.checksum_flag: 1,
-}
+FRAME_BITS: Final = 9
 
 
 @dataclass(slots=True)
@@ -46,7 +36,6 @@ class Header:
     last_index: int
     guarded: int
     docs_bytes: int
-    ends: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +48,9 @@ class Sealed:
     last_index: int
     guarded: bool
     docs_bytes: int
-    ends: bytes
     keys: bytes
     indexes: bytes
-    docs: bytes
+    frames: Sequence[bytes]
     csv: bytes
     stamps: bytes
     events: Sequence[Event]
@@ -84,10 +72,9 @@ def seal(rows: Sequence[Stored]) -> Sealed:
         last_index=max(row.index for row in rows),
         guarded=guarded,
         docs_bytes=sum(map(len, docs)) + len(docs),
-        ends=array("I", accumulate(map(len, frames))).tobytes(),
         keys=pack_numbers([row.key for row in rows]),
         indexes=pack_numbers([row.index for row in rows]),
-        docs=b"".join(frames),
+        frames=frames,
         csv=compress(csv),
         stamps=compress(b"\n".join(row.stamp for row in newest_first) + b"\n"),
         events=events,
@@ -107,44 +94,20 @@ def cut(rows: Sequence[Stored]) -> list[Sealed]:
     return [*blocks, seal(rows[start:])]
 
 
-def compress(data: bytes) -> bytes:
-    """One zstd frame, with checksum."""
-    return zstd.compress(data, options=_OPTIONS)
+def frame_ids(block_id: int, first: int, end: int) -> range:
+    """The ids of the frames that hold the lines from `first` to before `end` of a block."""
+    start = block_id << FRAME_BITS
+    return range(start + first // FRAME_EVENTS, start - (-end // FRAME_EVENTS))
 
 
-def decompress(data: bytes) -> bytes:
-    """The text of one or several zstd frames; raises Damaged."""
-    try:
-        return zstd.decompress(data)
-    except zstd.ZstdError as error:
-        raise Damaged(f"A stored block can't be decompressed: {error}.") from error
-
-
-def frames(header: Header, docs: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """The text of the frames that hold the lines from `first` to before `end`, each with its first line."""
-    start = 0
-    for number, stop in enumerate(array("I", header.ends)):
-        if first < (number + 1) * FRAME_EVENTS and number * FRAME_EVENTS < end:
-            yield number * FRAME_EVENTS, decompress(docs[start:stop])
-        start = stop
-
-
-def frame(header: Header, docs: bytes, number: int) -> list[bytes]:
-    """The docs of one frame of a block's data; raises Damaged."""
-    ends = array("I", header.ends)
-    start = ends[number - 1] if number else 0
-    return split(
-        decompress(docs[start : ends[number]]), min(FRAME_EVENTS, header.count - number * FRAME_EVENTS)
-    )
-
-
-def line(header: Header, docs: bytes, number: int) -> bytes:
-    """One doc of a block's data, by its line; raises Damaged."""
-    return frame(header, docs, number // FRAME_EVENTS)[number % FRAME_EVENTS]
+def frame_of(block_id: int, line: int) -> tuple[int, int]:
+    """The id of the frame that holds a line of a block, and which of its lines that is."""
+    number, at = divmod(line, FRAME_EVENTS)
+    return (block_id << FRAME_BITS) + number, at
 
 
 def lines(packed: bytes, count: int) -> list[bytes]:
-    """The lines of packed text; raises Damaged when they are not as many as they should be."""
+    """The lines of a packed text; raises Damaged when they are not as many as they should be."""
     return split(decompress(packed), count)
 
 
@@ -156,6 +119,14 @@ def split(text: bytes, count: int) -> list[bytes]:
             f"A stored block holds {len(found)} lines in place of {count}. Restore it from a backup."
         )
     return found
+
+
+def nth(text: bytes, number: int) -> bytes:
+    """A line of a frame's text; raises Damaged when there are not so many."""
+    found = text.split(b"\n", number + 1)
+    if len(found) != number + 2:
+        raise Damaged("A stored frame holds too few lines. Restore it from a backup.")
+    return found[number]
 
 
 def line_of(keys: "array[int]", key: int) -> int | None:

@@ -14,12 +14,12 @@ import apsw
 
 from auditplane.store.sqlite.database import fetch, one
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
-from auditplane.ulid import COUNTER_BITS, COUNTERS
+from auditplane.ulid import COUNTER_BITS
 
 _BITS: Final = 3
-_DROPPED: Final = COUNTER_BITS - _BITS
-_COUNTERS: Final = 1 << _BITS
 _WIDE: Final = -1 - KEY_MAX
+_COUNTER: Final = (1 << COUNTER_BITS) - 1
+NARROW_COUNTERS: Final = 1 << _BITS
 
 
 def add(connection: apsw.Connection, keys: Sequence[int], tokens: Iterable[str]) -> bool:
@@ -60,15 +60,15 @@ def _ranges(connection: apsw.Connection, low: int, high: int) -> list[tuple[int,
 
 
 def _rowid(key: int) -> int:
-    return key + _WIDE if key & (COUNTERS - 1) >= _COUNTERS else _narrow(key)
+    return key + _WIDE if key & _COUNTER >= NARROW_COUNTERS else _narrow(key)
 
 
 def _narrow(key: int) -> int:
     """The greatest narrow row of a key up to this one."""
-    return key >> COUNTER_BITS << _BITS | min(key & (COUNTERS - 1), _COUNTERS - 1)
+    return key >> COUNTER_BITS << _BITS | min(key & _COUNTER, NARROW_COUNTERS - 1)
 
 
 def _key(rowid: int) -> int:
     if rowid < 0:
         return rowid - _WIDE
-    return rowid >> _BITS << COUNTER_BITS | rowid & (_COUNTERS - 1)
+    return rowid >> _BITS << COUNTER_BITS | rowid & (1 << _BITS) - 1

@@ -43,7 +43,7 @@ WITH RECURSIVE found (run) AS (
 )
 SELECT run FROM found WHERE run IS NOT NULL;
 -- name: block_below
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low <= ?2 ORDER BY low DESC LIMIT 1;
 -- name: straddling
 WITH RECURSIVE found (run) AS (
@@ -51,23 +51,31 @@ WITH RECURSIVE found (run) AS (
     UNION ALL
     SELECT (SELECT min(run) FROM block WHERE run > found.run) FROM found WHERE found.run IS NOT NULL
 )
-SELECT block.id, block.run, low, high, count, last_index, guarded, docs_bytes, ends
+SELECT block.id, block.run, low, high, count, last_index, guarded, docs_bytes
 FROM found CROSS JOIN block ON block.id = (
     SELECT below.id FROM block AS below WHERE below.run = found.run AND below.low <= ?2 ORDER BY below.low DESC LIMIT 1
 )
 WHERE high >= ?1;
 -- name: blocks_desc
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low DESC LIMIT ?4;
 -- name: blocks_asc
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low LIMIT ?4;
 -- name: block_keys
 SELECT keys FROM block_keys WHERE id = ?;
 -- name: block_indexes
 SELECT indexes FROM block_keys WHERE id = ?;
--- name: block_docs
-SELECT data FROM block_docs WHERE id = ?;
+-- name: frames
+SELECT data FROM frame WHERE id >= ? AND id < ? ORDER BY id;
+-- name: frames_in
+SELECT id, data FROM frame WHERE id IN (SELECT value FROM json_each(?));
+-- name: blocks_of
+SELECT value, block.id, run, low, high, count, last_index, guarded, docs_bytes
+FROM json_each(?1) CROSS JOIN block ON block.id = (
+    SELECT below.id FROM block AS below WHERE below.run = ?2 AND below.low <= value ORDER BY below.low DESC LIMIT 1
+)
+WHERE high >= value;
 -- name: block_csv
 SELECT data FROM block_csv WHERE id = ?;
 -- name: block_stamps
@@ -101,11 +109,11 @@ UPDATE log SET sealed = sealed + ?1, crowded = crowded OR ?2;
 -- name: add_term
 INSERT INTO term (rowid, tokens) VALUES (?, ?);
 -- name: add_block
-INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes) VALUES (?, ?, ?, ?, ?, ?, ?);
 -- name: add_block_keys
 INSERT INTO block_keys (id, keys, indexes) VALUES (?, ?, ?);
--- name: add_block_docs
-INSERT INTO block_docs (id, data) VALUES (?, ?);
+-- name: add_frame
+INSERT INTO frame (id, data) VALUES (?, ?);
 -- name: add_block_csv
 INSERT INTO block_csv (id, data) VALUES (?, ?);
 -- name: add_block_stamps
@@ -118,8 +126,8 @@ INSERT INTO word (word, rowid, tokens) VALUES ('delete', ?, ?);
 DELETE FROM block WHERE id = ?;
 -- name: drop_block_keys
 DELETE FROM block_keys WHERE id = ?;
--- name: drop_block_docs
-DELETE FROM block_docs WHERE id = ?;
+-- name: drop_frames
+DELETE FROM frame WHERE id >= ? AND id < ?;
 -- name: drop_block_csv
 DELETE FROM block_csv WHERE id = ?;
 -- name: drop_block_stamps
@@ -129,7 +137,7 @@ SELECT 1 FROM block WHERE id = ?;
 -- name: run_sizes
 SELECT run, count(*) FROM block GROUP BY run;
 -- name: run_first
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes, ends
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 ORDER BY low LIMIT 1;
 
 -- name: tiled

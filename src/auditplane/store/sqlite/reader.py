@@ -10,12 +10,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
+from itertools import chain, count
 from typing import Final
 
 import apsw
 
 from auditplane import limits, ulid
-from auditplane.errors import Damaged
 from auditplane.event import decode_docs
 from auditplane.query import Order, Query, fold
 from auditplane.store import Piece
@@ -23,10 +23,12 @@ from auditplane.store.sqlite import block, postings
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
+from auditplane.store.sqlite.finder import Finder
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
+from auditplane.zstd import decompress
 
 TAIL_ROWS_MAX: Final = 2_048
-BLOCKS_MAX: Final = 16
+BLOCKS_MAX: Final = 64
 CANDIDATE_BLOCKS_MAX: Final = 512
 STEP_BYTES: Final = 8 * 1024 * 1024
 TERM_KEYS_MIN: Final = 32
@@ -34,7 +36,6 @@ TERM_KEYS_FIRST: Final = 128
 TERM_KEYS_MAX: Final = 2_048
 FEW_MATCHES: Final = 5_000
 ENTRY_ROWS_MAX: Final = 64
-FRAMES_KEPT_MAX: Final = 64
 DOC_BYTES_TYPICAL: Final = 256
 
 
@@ -102,22 +103,19 @@ class Reader:
 
     # Giving out.
 
-    def pieces(self) -> Iterator[list[Piece]]:
-        """The answer, in steps of about CHUNK_BYTES."""
+    def pieces(self, step_bytes: int = limits.CHUNK_BYTES) -> Iterator[list[Piece]]:
+        """The answer, in steps of docs of about `step_bytes`; what stands together is one piece."""
         while not self._done():
             pieces: list[Piece] = []
             with self._store.snapshot() as connection:
-                docs: list[bytes] = []
-                for part in self._step(connection, limits.CHUNK_BYTES):
-                    if isinstance(part, Line):
-                        docs.append(part.doc)
-                        continue
-                    if docs:
-                        pieces.append(Piece(docs))
-                        docs = []
-                    pieces.append(self._piece(connection, part.header))
-                if docs:
-                    pieces.append(Piece(docs))
+                for part in self._step(connection, step_bytes):
+                    docs, frames = (
+                        ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part)
+                    )
+                    if not pieces or bool(pieces[-1].docs) != bool(docs):
+                        pieces.append(Piece([], []))
+                    pieces[-1].docs.extend(docs)
+                    pieces[-1].frames.extend(frames)
             if pieces:
                 yield pieces
 
@@ -155,10 +153,14 @@ class Reader:
         lines = self._lines(connection, header, header.low, header.high)
         return lines if self._sign > 0 else reversed(list(lines))
 
-    def _piece(self, connection: apsw.Connection, header: Header) -> Piece:
+    def _whole(self, connection: apsw.Connection, part: Packed) -> tuple[list[bytes], list[bytes]]:
+        """The docs of a whole block, or its frames."""
+        header = part.header
         if self._sign < 0 or (self._csv and self._raw and header.guarded):
-            return Piece([line.doc for line in self._opened(connection, header)])
-        return Piece([], self._store.data(connection, "block_csv" if self._csv else "block_docs", header.id))
+            return [line.doc for line in self._opened(connection, header)], []
+        if self._csv:
+            return [], [self._store.data(connection, "block_csv", header.id)]
+        return [], self._store.frames(connection, block.frame_ids(header.id, 0, header.count))
 
     def _done(self) -> bool:
         if self._query.order is Order.RECORDED:
@@ -206,12 +208,11 @@ class Reader:
         want = max(TERM_KEYS_MIN, min(budget // DOC_BYTES_TYPICAL, self._keys_at_once))
         self._keys_at_once = min(self._keys_at_once * 2, TERM_KEYS_MAX)
         keys, complete = self._term_keys(connection, match, want)
-        finder = _Finder(self._store, connection, self.size)
+        docs = Finder(self._store, connection, self.size).docs(keys)
         lines = []
         bytes_left = limits.CHUNK_BYTES
-        for key in keys:
+        for key, doc in zip(keys, docs, strict=True):
             self._next = key * self._sign - 1
-            doc = finder.doc(key)
             if doc is not None:
                 lines.append(Line(key, doc))
                 bytes_left -= len(doc)
@@ -239,10 +240,9 @@ class Reader:
     # In commit order: the entries hold the keys.
 
     def _step_recorded(self, connection: apsw.Connection, budget: int) -> list[Line]:
-        finder = _Finder(self._store, connection, self.size)
+        finder = Finder(self._store, connection, self.size)
         lines = []
-        for key in self._recorded_keys(connection):
-            doc = finder.doc(key)
+        for doc in chain.from_iterable(map(finder.docs, self._recorded_keys(connection))):
             if doc is not None:
                 lines.append(Line(self._next, doc))
                 budget -= len(doc)
@@ -254,16 +254,16 @@ class Reader:
             lines, whole=query.filtered or query.min_us is not None or query.max_us is not None
         )
 
-    def _recorded_keys(self, connection: apsw.Connection) -> Iterator[int]:
-        """The keys of some entries from `_next` on; one at the least."""
+    def _recorded_keys(self, connection: apsw.Connection) -> Iterator[Sequence[int]]:
+        """The keys of some rows of entries from `_next` on; one at the least."""
         start = at = self._next
-        for first, count, packed in fetch(connection, QUERIES["entries_from"], (at, ENTRY_ROWS_MAX)):
-            if not first <= at < first + count:
+        for first, entries, packed in fetch(connection, QUERIES["entries_from"], (at, ENTRY_ROWS_MAX)):
+            if not first <= at < first + entries:
                 break
-            yield from block.unpack_numbers(packed)[at - first :]
-            at = first + count
+            yield block.unpack_numbers(packed)[at - first :].tolist()
+            at = first + entries
         if at == start:
-            raise Damaged(f"{self._store.path} lacks the entry {at}. Restore it from a backup.")
+            raise self._store.lacks(f"the entry {at}")
 
     # By time: blocks and tail, merged where they overlap. A step knows all there is from `_next` down to its
     # horizon, and gives out that much, or less when the budget is spent.
@@ -395,9 +395,11 @@ class Reader:
         keys = store.block_keys(connection, header.id)
         hidden = self._hidden(connection, header, keys)
         first, end = header.count - bisect_right(keys, high), header.count - bisect_left(keys, low)
-        data = store.data(connection, "block_docs", header.id)
         newest_first = keys[::-1]
-        for at, text in block.frames(header, data, first, end):
+        starts = count(first // block.FRAME_EVENTS * block.FRAME_EVENTS, block.FRAME_EVENTS)
+        frames = store.frames(connection, block.frame_ids(header.id, first, end))
+        for at, frame in zip(starts, frames, strict=False):
+            text = decompress(frame)
             if self._may_hold_words(text):
                 here = newest_first[at : at + block.FRAME_EVENTS]
                 for key, doc in zip(here, block.split(text, len(here)), strict=True):
@@ -426,59 +428,7 @@ class Reader:
         return header.low if self._sign > 0 else -header.high
 
 
-class _Finder:
-    """Docs by their keys in one view; frames that were just opened are kept at hand."""
-
-    def __init__(self, store: AccountStore, connection: apsw.Connection, size: int) -> None:
-        self._store, self._connection, self._size = store, connection, size
-        self._headers: dict[int, Header] = {}
-        self._frames: dict[tuple[int, int], list[bytes]] = {}
-        self._runs = [row[0] for row in fetch(connection, QUERIES["runs"])]
-        low = one(connection, QUERIES["tail_low"])
-        self._tail_low: int = KEY_MAX if low is None else low
-
-    def doc(self, key: int) -> bytes | None:
-        """The doc at a key, if it is one of those shown."""
-        if key >= self._tail_low:
-            for index, doc, _ in fetch(self._connection, QUERIES["tail_at"], (key,)):
-                return doc if index < self._size else None
-        for run in self._runs:
-            header = self._header(run, key)
-            if header is not None:
-                keys = self._store.block_keys(self._connection, header.id)
-                line = block.line_of(keys, key)
-                if line is not None:
-                    return self._line(header, line)
-        return None
-
-    def _header(self, run: int, key: int) -> Header | None:
-        """The block of a run that has a key between its bounds."""
-        header = self._headers.get(run)
-        if header is None or not header.low <= key <= header.high:
-            rows = fetch(self._connection, QUERIES["block_below"], (run, key))
-            header = Header(*rows[0]) if rows else None
-            if header is None or header.high < key:
-                return None
-            self._headers[run] = header
-        return header
-
-    def _line(self, header: Header, line: int) -> bytes | None:
-        store, connection = self._store, self._connection
-        if header.last_index >= self._size:
-            indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
-            if indexes[header.count - 1 - line] >= self._size:
-                return None
-        number, at = divmod(line, block.FRAME_EVENTS)
-        docs = self._frames.get((header.id, number))
-        if docs is None:
-            if len(self._frames) >= FRAMES_KEPT_MAX:
-                del self._frames[next(iter(self._frames))]
-            docs = block.frame(header, store.data(connection, "block_docs", header.id), number)
-            self._frames[header.id, number] = docs
-        return docs[at]
-
-
-def count(store: AccountStore, query: Query) -> int:
+def count_matching(store: AccountStore, query: Query) -> int:
     """How many events match, from what the engine keeps where that is enough."""
     query = replace(query, order=Order.DESC, after=None, cursor=None)
     reader = Reader(store, query)

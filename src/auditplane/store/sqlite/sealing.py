@@ -23,6 +23,7 @@ from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header, Sealed
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
 from auditplane.store.sqlite.statements import QUERIES
+from auditplane.zstd import decompress
 
 SEAL_EVENTS: Final = 4_096
 SEAL_BYTES: Final = 16 * 1024 * 1024
@@ -77,13 +78,13 @@ def _free_run(connection: apsw.Connection, sealed: Sealed) -> int:
 def _add(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
     """Adds a block, without its words; returns its id."""
     row = (
-        run, sealed.low, sealed.high, sealed.count, sealed.last_index, sealed.guarded,
-        sealed.docs_bytes, sealed.ends,
+        run, sealed.low, sealed.high, sealed.count, sealed.last_index, sealed.guarded, sealed.docs_bytes,
     )  # fmt: skip
     fetch(connection, QUERIES["add_block"], row)
     block_id = connection.last_insert_rowid()
     fetch(connection, QUERIES["add_block_keys"], (block_id, sealed.keys, sealed.indexes))
-    fetch(connection, QUERIES["add_block_docs"], (block_id, sealed.docs))
+    ids = block.frame_ids(block_id, 0, sealed.count)
+    connection.executemany(QUERIES["add_frame"], list(zip(ids, sealed.frames, strict=True)))
     fetch(connection, QUERIES["add_block_csv"], (block_id, sealed.csv))
     fetch(connection, QUERIES["add_block_stamps"], (block_id, sealed.stamps))
     return block_id
@@ -155,7 +156,8 @@ def _events(store: AccountStore, connection: apsw.Connection, header: Header) ->
     """The events of a block, ascending."""
     keys = store.block_keys(connection, header.id)
     indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
-    docs = block.lines(store.data(connection, "block_docs", header.id), len(keys))
+    frames = store.frames(connection, block.frame_ids(header.id, 0, header.count))
+    docs = block.split(b"".join(map(decompress, frames)), header.count)
     stamps = block.lines(store.data(connection, "block_stamps", header.id), len(keys))
     return list(map(Stored, keys, indexes, reversed(docs), reversed(stamps)))
 
@@ -164,8 +166,10 @@ def _drop(connection: apsw.Connection, header: Header) -> None:
     """Drops a block, without its words."""
     if not fetch(connection, QUERIES["has_block"], (header.id,)):
         raise _Overtaken
-    for query in ("drop_block", "drop_block_keys", "drop_block_docs", "drop_block_csv", "drop_block_stamps"):
+    for query in ("drop_block", "drop_block_keys", "drop_block_csv", "drop_block_stamps"):
         fetch(connection, QUERIES[query], (header.id,))
+    ids = block.frame_ids(header.id, 0, header.count)
+    fetch(connection, QUERIES["drop_frames"], (ids.start, ids.stop))
 
 
 def repack(store: AccountStore) -> bool:

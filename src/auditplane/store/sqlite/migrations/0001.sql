@@ -37,9 +37,8 @@ CREATE TABLE entry (
     hashes BLOB NOT NULL
 ) STRICT;
 
--- Sealed events: up to 512 neighbours in key order. The blocks of one run don't overlap. `ends` are the
--- offsets (u32) at which the frames of 32 docs end; `last_index` is the greatest index; `guarded` tells that
--- the CSV holds cells which the formula guard changed.
+-- Sealed events: up to 512 neighbours in key order. The blocks of one run don't overlap. `last_index` is the
+-- greatest index; `guarded` tells that the CSV holds cells which the formula guard changed.
 CREATE TABLE block (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL,
@@ -48,14 +47,14 @@ CREATE TABLE block (
     count INTEGER NOT NULL,
     last_index INTEGER NOT NULL,
     guarded INTEGER NOT NULL,
-    docs_bytes INTEGER NOT NULL,
-    ends BLOB NOT NULL
+    docs_bytes INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX block_order ON block (run, low);
 -- zstd of keys (i64, ascending) and of indexes (i64, in the order of the keys).
 CREATE TABLE block_keys (id INTEGER PRIMARY KEY, keys BLOB NOT NULL, indexes BLOB NOT NULL) STRICT;
--- Lines stand newest first. Docs: zstd frames of 32 lines each; CSV and stamps: one frame.
-CREATE TABLE block_docs (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+-- Lines stand newest first. Docs are in zstd frames of 32 lines, whose id is 512 times that of the block and
+-- their number in it; CSV and stamps are in one frame.
+CREATE TABLE frame (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE block_csv (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE block_stamps (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 
