@@ -137,7 +137,7 @@ def entries(store: AccountStore) -> list[Stored]:
 
 def rendered(docs: Sequence[bytes], form: Form) -> bytes:
     """An answer made in one go."""
-    return render.head(form) + (render.body(docs, form, first=True) if docs else b"") + render.tail(form)
+    return render.end(render.head(form) + render.body(docs, form), form)
 
 
 def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:

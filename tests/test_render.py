@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditplane.event import MEMBERS, decode_docs, encode_docs
-from auditplane.render import CSV_HEADER, Form, body, csv_lines, head, lines, tail, unguard
+from auditplane.render import CSV_HEADER, Form, body, csv_lines, end, head, lines, unguard
 from strategies import Json, docs, recorded
 
 FORMULA_CHARS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -106,8 +106,8 @@ def test_any_parts_make_up_the_whole_answer(docs: list[bytes], data: st.DataObje
     expected = [json.loads(doc) for doc in docs]
     answers = {}
     for form in Form:
-        answers[form] = head(form) + b"".join(body(part, form, first=i == 0) for i, part in enumerate(parts))
-        answers[form] += tail(form)
+        *before, last = [head(form), *(body(part, form) for part in parts)]
+        answers[form] = b"".join(before) + end(last, form)
     assert json.loads(answers[Form.JSON]) == expected
     assert json.loads(answers[Form.ENVELOPE]) == {"auditEvents": expected}
     assert answers[Form.NDJSON] == b"".join(doc + b"\n" for doc in docs)
@@ -117,13 +117,12 @@ def test_any_parts_make_up_the_whole_answer(docs: list[bytes], data: st.DataObje
 
 @given(docs, docs)
 def test_stored_lines_and_rendered_docs_mix_in_one_array(some: list[bytes], more: list[bytes]) -> None:
-    stored = body(some, Form.NDJSON, first=True)
     for form in (Form.JSON, Form.ENVELOPE):
         for text in (
-            lines(stored, form, first=True) + body(more, form, first=False),
-            body(some, form, first=True) + lines(body(more, Form.NDJSON, first=False), form, first=False),
+            lines(body(some, Form.NDJSON), form) + body(more, form),
+            body(some, form) + lines(body(more, Form.NDJSON), form),
         ):
-            answer = json.loads(head(form) + text + tail(form))
+            answer = json.loads(end(head(form) + text, form))
             events = answer if form is Form.JSON else answer["auditEvents"]
             assert events == [json.loads(doc) for doc in (*some, *more)]
 
@@ -131,15 +130,17 @@ def test_stored_lines_and_rendered_docs_mix_in_one_array(some: list[bytes], more
 @given(docs)
 def test_stored_lines_of_csv_and_ndjson_are_given_out_as_they_are(some: list[bytes]) -> None:
     for form in (Form.NDJSON, Form.CSV, Form.CSV_RAW):
-        text = body(some, form, first=True)
-        assert lines(text, form, first=True) == lines(text, form, first=False) == text
+        text = body(some, form)
+        assert lines(text, form) == end(text, form) == text
 
 
 def test_an_answer_without_events_is_whole() -> None:
-    assert json.loads(head(Form.JSON) + tail(Form.JSON)) == []
-    assert json.loads(head(Form.ENVELOPE) + tail(Form.ENVELOPE)) == {"auditEvents": []}
-    assert head(Form.NDJSON) + tail(Form.NDJSON) == b""
+    assert json.loads(end(head(Form.JSON) + body([], Form.JSON), Form.JSON)) == []
+    assert json.loads(end(head(Form.ENVELOPE) + body([], Form.ENVELOPE), Form.ENVELOPE)) == {
+        "auditEvents": []
+    }
+    assert end(head(Form.NDJSON) + body([], Form.NDJSON), Form.NDJSON) == b""
     for form in (Form.CSV, Form.CSV_RAW):
         assert form.is_csv
-        assert head(form) + tail(form) == CSV_HEADER
+        assert end(head(form) + body([], form), form) == CSV_HEADER
         assert csv_lines([], guard=form is Form.CSV) == (b"", False)

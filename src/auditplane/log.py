@@ -303,7 +303,7 @@ class Answer:
 
     def __iter__(self) -> Iterator[list[bytes]]:
         texts = [render.head(self._form)]
-        first = True
+        empty = True
         for pieces in self._reader.pieces(limits.CHUNK_BYTES * (_PACKED_RATIO if self._passing else 1)):
             out: list[bytes] = []
             for piece in pieces:
@@ -312,21 +312,22 @@ class Answer:
                     out += piece.frames
                     texts = []
                 else:
-                    texts += self._texts(piece, first=first)
-                first = False
-            out += self._encoded(texts)
-            texts = []
+                    texts += self._texts(piece)
+            held = [] if self._passing else texts[-1:]  # the last part of all ends otherwise
+            out += self._encoded(texts[: len(texts) - len(held)])
+            texts = held
+            empty = False
             yield list(_gathered(out))
-        texts.append(render.tail(self._form))
+        last = texts.pop() if texts else b""
+        texts.append(render.end(last, self._form))
         # An encoded body holds one frame at least.
-        yield self._encoded(texts) or ([compress(b"")] if self._packed and first else [])
+        yield self._encoded(texts) or ([compress(b"")] if self._packed and empty else [])
 
-    def _texts(self, piece: Piece, *, first: bool) -> Iterator[bytes]:
+    def _texts(self, piece: Piece) -> Iterator[bytes]:
         if piece.docs:
-            yield render.body(piece.docs, self._form, first=first)
+            yield render.body(piece.docs, self._form)
         for text in decompress_all(piece.frames):
-            yield render.lines(text, self._form, first=first)
-            first = False
+            yield render.lines(text, self._form)
 
     def _encoded(self, texts: list[bytes]) -> list[bytes]:
         """Texts as they are sent."""

@@ -36,26 +36,27 @@ def head(form: Form) -> bytes:
     return {Form.JSON: b"[", Form.ENVELOPE: b'{"auditEvents":['}.get(form, CSV_HEADER if form.is_csv else b"")
 
 
-def tail(form: Form) -> bytes:
-    """What comes after the last event."""
-    return {Form.JSON: b"]\n", Form.ENVELOPE: b"]}\n"}.get(form, b"")
-
-
-def body(docs: Sequence[bytes], form: Form, *, first: bool) -> bytes:
-    """Some events of an answer; `first` when none came before. Docs must not be empty."""
+def body(docs: Sequence[bytes], form: Form) -> bytes:
+    """Some events of an answer."""
     if form.is_csv:
         return csv_lines(decode_docs(docs), guard=form is Form.CSV)[0]
-    if form is Form.NDJSON:
-        return b"\n".join(docs) + b"\n"
-    return (b"" if first else b",\n") + b",\n".join(docs)
+    return _separator(form).join([*docs, b""])
 
 
-def lines(text: bytes, form: Form, *, first: bool) -> bytes:
-    """Rendered lines, CSV or NDJSON, as a part of an answer; `first` when none came before."""
-    if form.is_csv or form is Form.NDJSON:
-        return text
-    items = memoryview(text.replace(b"\n", b",\n"))[:-2]
-    return b"".join((b"" if first else b",\n", items))
+def lines(text: bytes, form: Form) -> bytes:
+    """Some events of an answer, from their rendered lines: CSV or NDJSON."""
+    separator = _separator(form)
+    return text if form.is_csv or separator == b"\n" else text.replace(b"\n", separator)
+
+
+def end(last: bytes, form: Form) -> bytes:
+    """The end of an answer, made from its last part: the body, or where that is empty the head."""
+    closing = {Form.JSON: b"]\n", Form.ENVELOPE: b"]}\n"}.get(form)
+    return last if closing is None else last.removesuffix(_separator(form)) + closing
+
+
+def _separator(form: Form) -> bytes:
+    return b",\n" if form in (Form.JSON, Form.ENVELOPE) else b"\n"
 
 
 def csv_lines(events: Sequence[Event], *, guard: bool) -> tuple[bytes, bool]:

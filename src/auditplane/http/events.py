@@ -142,7 +142,7 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
     def made() -> tuple[bytes, str | None, int]:
         with state.folder.account(key.account) as store:
             docs, cursor, size = log.page(store, query, limit)
-        body = render.head(form) + (render.body(docs, form, first=True) if docs else b"") + render.tail(form)
+        body = render.end(render.head(form) + render.body(docs, form), form)
         return encoded(body, encoding), encode_cursor(cursor, query, key.account) if cursor else None, size
 
     body, cursor, size = await state.streams.run(made)

@@ -5,6 +5,7 @@ the folder when they are gone.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import logging.config
 import multiprocessing
@@ -44,6 +45,9 @@ SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
 HEADER_MILLISECONDS_MAX: Final = 30_000
 METRICS_BYTES: Final = {"counter": 64 * 1024, "gauge_livesum": 64 * 1024, "histogram": 1024 * 1024}
+
+# M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; bytes.
+_MALLOC: Final = {-8: 1, -3: 32 * 1024 * 1024, -1: 64 * 1024 * 1024}
 
 _log = logging.getLogger(__name__)
 _LOGGERS: Final = {
@@ -116,6 +120,7 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
 def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _keep_memory()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(shared, fcntl.LOCK_SH)
     _make_room_for_metrics(config.data / "metrics")
@@ -130,6 +135,18 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _keep_memory() -> None:
+    """Has glibc keep the memory of long answers' parts, one heap for all threads.
+
+    It would give each part back to the system, and get it again with a page fault every 4 KiB: that was two
+    fifths of the time of a JSON answer. Other C libraries have no such settings.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for setting, value in _MALLOC.items():
+            mallopt(setting, value)
 
 
 # Before the workers.
