@@ -150,7 +150,7 @@ def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
         "ENTRY_ROWS_MAX DOC_BYTES_TYPICAL STEP_BYTES",
         finder: "KEYS_AT_ONCE LOADED_BYTES_MAX",
         postings: "NARROW_COUNTERS",
-        tail: "ONE_BY_ONE_MAX",
+        tail: "ONE_BY_ONE_MAX INDEXED_EVENTS_MAX SCANNED_AT_ONCE",
         account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
         limits: "CHUNK_BYTES PAGE_BYTES_MAX",
         ulid: "COUNTERS",

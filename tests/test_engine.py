@@ -83,6 +83,8 @@ CONSTANTS: Final[dict[str, Sequence[int]]] = {
     "LOADED_BYTES_MAX": (1, 1_000, 10**6),
     "NARROW_COUNTERS": (1, 2, 8),
     "ONE_BY_ONE_MAX": (0, 3, 500),
+    "INDEXED_EVENTS_MAX": (0, 20, 500, 500),
+    "SCANNED_AT_ONCE": range(1, 9),
     "DOC_BYTES_TYPICAL": (1, 256),
     "BLOCK_KEYS_CACHED_MAX": range(1, 5),
     "FULL_KEPT_MAX": (0, 1, 100),

@@ -41,6 +41,8 @@ _BASE64_LAST: Final = b"AQgw" * 64
 
 
 PART_BYTES: Final = 192 * 1024
+SEALING_SECONDS_MAX: Final = 1.0
+SEALING_PAUSE_SECONDS: Final = 0.01
 
 # How much smaller a chunk of docs is as it is stored.
 _PACKED_RATIO: Final = 6
@@ -272,6 +274,7 @@ class Recorder:
     def _record(self, account: str, requests: Sequence[Request]) -> list[Result]:
         try:
             with self._folder.account(account) as store:
+                _wait_for_sealing(store)
                 return record(store, requests, self._clock)
         except Exception as error:  # noqa: BLE001 - each request hears why
             return [error] * len(requests)
@@ -282,6 +285,13 @@ class Recorder:
             self._all_answered.wait_for(lambda: not self._queues)
             self._closed = True
         self._threads.shutdown()
+
+
+def _wait_for_sealing(store: AccountStore) -> None:
+    """Waits, but not for ever, while far more events were recorded than have been sealed."""
+    deadline = time.monotonic() + SEALING_SECONDS_MAX
+    while store.tail_events() > limits.TAIL_EVENTS_MAX and time.monotonic() < deadline:
+        time.sleep(SEALING_PAUSE_SECONDS)
 
 
 # Reading.

@@ -1,5 +1,5 @@
 -- name: state
-SELECT size, newest_us, at_us, low, high, overflow_us, sealed FROM log;
+SELECT size, newest_us, at_us, low, high, overflow_us FROM log;
 -- name: size
 SELECT size, overflow_us FROM log;
 -- name: sealed
@@ -27,7 +27,7 @@ SELECT key FROM tail WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1;
 -- name: tail_keys
 SELECT key FROM tail;
 -- name: tail_from
-SELECT key, idx, doc FROM tail WHERE idx >= ?;
+SELECT key, idx, doc FROM tail WHERE idx >= ? ORDER BY key;
 -- name: tail_low
 SELECT min(key) FROM tail;
 -- name: tail_desc

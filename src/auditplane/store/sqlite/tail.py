@@ -1,13 +1,15 @@
 """Which events of the tail hold which exact values: kept in memory, and brought up to date when asked.
 
 Events are indexed for good when they are sealed, which recording needs not wait for. Each process keeps its
-own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed.
+own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed. A tail
+that has become very long, as more is recorded than can be sealed, is looked through at each question.
 """
 
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import islice
 from operator import and_
 from typing import Final
 
@@ -20,6 +22,8 @@ from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.statements import QUERIES
 
 ONE_BY_ONE_MAX: Final = 500
+INDEXED_EVENTS_MAX: Final = 50_000
+SCANNED_AT_ONCE: Final = 1_000
 
 Value = tuple[str, str]
 """A member of the event and what is looked for in it."""
@@ -38,6 +42,8 @@ class TailIndex:
     def keys(self, connection: apsw.Connection, query: Query, size: int) -> list[int]:
         """The keys, ascending, of what the exact filters of a query match in a view, below index `size`."""
         view_size, view_sealed = fetch(connection, QUERIES["sealed"])[0]
+        if view_size - view_sealed > INDEXED_EVENTS_MAX:
+            return _scanned(connection, query, size)
         with self._mutex:
             if view_sealed >= self._sealed:
                 self._follow(connection, view_size, view_sealed)
@@ -81,6 +87,20 @@ class TailIndex:
             self._indexes[key] = index
             for value in _values(event):
                 self._keys[value].add(key)
+
+
+def _scanned(connection: apsw.Connection, query: Query, size: int) -> list[int]:
+    """What `TailIndex.keys` gives, without an index."""
+    wanted = [set(values) for values in _wanted(query)]
+    found = []
+    rows = connection.execute(QUERIES["tail_from"], (0,))
+    while some := list(islice(rows, SCANNED_AT_ONCE)):
+        events = decode_docs([row[2] for row in some])
+        for (key, index, _), event in zip(some, events, strict=True):
+            values = _values(event)
+            if index < size and all(not choice.isdisjoint(values) for choice in wanted):
+                found.append(key)
+    return found
 
 
 def _recorded(connection: apsw.Connection, start: int, end: int) -> Iterator[int]:
