@@ -105,7 +105,7 @@ class Client:
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """The events that match, at most `limit` of them; newest first unless `order` says otherwise."""
-        for line in self.lines(filter, order=order, limit=limit):
+        for line in self.lines(where, order=order, limit=limit):
             yield msgspec.json.decode(line)
 
     def lines(
