@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import sys
 from typing import Final
 
@@ -47,5 +48,7 @@ def _run() -> None:
 
 
 def _end(message: str, status: int) -> None:
-    print(f"auditplane: {message}", file=sys.stderr)
+    line = message if message.isprintable() else " ".join(message.split())
+    # One that was typed in the wrong place.
+    print(f"auditplane: {re.sub(r'ap_[0-9A-Za-z]{8,}', 'ap_…', line)}", file=sys.stderr)
     sys.exit(status)
