@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 import msgspec
 from msgspec import Raw
@@ -27,6 +27,9 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 Form = Literal["csv", "ndjson"]
 
@@ -89,7 +92,13 @@ def _of_ndjson(file: BinaryIO) -> Iterator[tuple[int, Members]]:
 def _of_csv(file: BinaryIO, *, guarded: bool) -> Iterator[tuple[int, Members]]:
     # A cell may hold CR, and counts of lines are those of line feeds.
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="\n")
-    rows = csv.reader(text, strict=True)
+    try:
+        yield from _of_rows(csv.reader(text, strict=True), guarded=guarded)
+    finally:
+        text.detach()  # the file is not ours to close
+
+
+def _of_rows(rows: "CsvReader", *, guarded: bool) -> Iterator[tuple[int, Members]]:
     columns: list[str] = []
     number = 1
     while True:

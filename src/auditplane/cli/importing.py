@@ -43,8 +43,9 @@ def import_events(
 ) -> None:
     """Record the audit events of a file: CSV made by download, or NDJSON.
 
-    To import it again stores nothing twice. After a failure, mend what is wrong and import it again. An event without
-    an id gets one from its content, timestamp and line; without a timestamp, from the name of the file too.
+    To import it again stores nothing twice. After a failure, mend what is wrong and import it again. An event
+    without an id gets one from its content, timestamp and line; without a timestamp, from the name of the
+    file too.
 
     For example:
 
