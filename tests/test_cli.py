@@ -26,7 +26,11 @@ from trails import made_folder
 
 pytestmark = pytest.mark.xdist_group("cli")
 
-COMMANDS = ["serve", "demo", "keys create", "keys list", "keys revoke", "version"]
+COMMANDS = [
+    "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
+    "keys list", "keys revoke", "accounts list", "profile set", "profile use", "profile list",
+    "profile delete", "completion", "version",
+]  # fmt: skip
 NOBODY = 65534
 
 

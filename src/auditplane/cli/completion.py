@@ -12,7 +12,7 @@ def completion(
 
     For example:
 
-        auditplane completion bash > ~/.local/share/bash-completion/completions/auditplane
+        auditplane completion bash > /etc/bash_completion.d/auditplane
         auditplane completion zsh > ~/.zfunc/_auditplane
         auditplane completion fish > ~/.config/fish/completions/auditplane.fish
     """

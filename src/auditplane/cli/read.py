@@ -38,7 +38,7 @@ def audit_events(
     For example:
 
         auditplane get audit-events --min-date 7d
-        auditplane get audit-events --configuration prod-gateway --user ann@example.com -o json
+        auditplane get audit-events --configuration gateway --user ann -o json
         auditplane get audit-events -q "otlp timeout" --action Modified --limit 20
     """
     from auditplane.cli import forms

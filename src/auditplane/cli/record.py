@@ -33,7 +33,7 @@ def record(
 
     For example:
 
-        auditplane record --user ann@example.com --action Modified --kind Source --name otlp
+        auditplane record --user ann --action Modified --kind Source --name otlp
         auditplane record < events.ndjson
     """
     event = {

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -182,11 +183,11 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _checked_url(url: str) -> str:
     try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL:
-        parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.userinfo:
-        raise InvalidConfig("The address of the server must be such as https://audit.example.com:3001.")
+        known = re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s?#]*)?", url) and urlsplit(url).port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidConfig("The address of a server must be such as https://audit.example.com:3001.")
     return url.rstrip("/")
 
 
