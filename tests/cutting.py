@@ -13,7 +13,7 @@ class CuttingProxy:
     def __init__(self, port: int) -> None:
         self._to = port
         self.cuts: list[int] = []
-        self.connections = 0
+        self._open: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -22,11 +22,18 @@ class CuttingProxy:
         """Takes no more connections."""
         self._listening.close()
 
+    def reset(self) -> None:
+        """Ends the connections that are open."""
+        for near in self._open:
+            with contextlib.suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                self.connections += 1
+                self._open.append(near)
                 cut = self.cuts.pop(0) if self.cuts else None
                 threading.Thread(target=self._serve, args=(near, cut), daemon=True).start()
 
