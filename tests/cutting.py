@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 
 class CuttingProxy:
-    """Hands connections on to a server; resets a connection after `cuts` bytes of answers, one cut each."""
+    """Hands connections on to a server; ends one after `cuts` bytes of answers, one cut each,
+    or stops sending after `stall` of them."""
 
     def __init__(self, port: int) -> None:
         self._to = port
         self.cuts: list[int] = []
+        self.stall: int | None = None
         self._open: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -40,14 +42,16 @@ class CuttingProxy:
     def _serve(self, near: socket.socket, cut: int | None) -> None:
         with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as far:
             threading.Thread(target=_copy, args=(near, far, None), daemon=True).start()
-            _copy(far, near, cut)
+            _copy(far, near, cut or self.stall, stalling=cut is None)
 
 
-def _copy(source: socket.socket, target: socket.socket, left: int | None) -> None:
+def _copy(source: socket.socket, target: socket.socket, left: int | None, *, stalling: bool = False) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             if left is not None and len(data) >= left:
                 target.sendall(data[:left])
+                if stalling:
+                    target.recv(1)  # until the other side ends it
                 break
             target.sendall(data)
             left = None if left is None else left - len(data)

@@ -273,6 +273,23 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(request: pytest.Fixt
     assert "another.db" in owners
 
 
+def test_accounts_are_listed_with_their_size(tmp_path: Path) -> None:
+    """Name, events and bytes of each, with a server at work or not."""
+    with start(tmp_path / "data") as server:
+        make_key(server.data, "writer", "acme")
+        with client(server.url, server.admin_key) as admin:
+            body = {"user": "a", "action": "b", "resourceKind": "Source", "resourceName": "c"}
+            assert admin.post(EVENTS, json=[body] * 3).status_code == 201
+        served = json.loads(run("accounts", "list", "--data", server.data, "-o", "json").stdout)
+    listed = json.loads(run("accounts", "list", "--data", tmp_path / "data", "-o", "json").stdout)
+    for found in (served, listed):
+        assert [(one["name"], one["events"]) for one in found] == [("acme", 1), ("default", 4)]
+        assert all(one["bytes"] > 4_096 for one in found)
+    table = run("accounts", "list", "--data", tmp_path / "data").stdout
+    assert re.search(r"default +4 ", table)
+    assert "no data folder" in failed(run("accounts", "list", "--data", tmp_path / "none"), 1)
+
+
 def test_the_trail_names_who_made_a_key(data: Path) -> None:
     """The event of a key made here holds the name of the person at the terminal."""
     key_id, _ = make_key(data, "reader", "named")

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from auditplane.cli.connection import UNNAMED, Connection
 from auditplane.cli.filters import ALL, Filters
+from auditplane.cli.output import check_file
 from auditplane.errors import InvalidConfig
 
 TERMINATED: Final = 128 + signal.SIGTERM
@@ -20,7 +21,10 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 def download(
     *,
-    output: Annotated[str, Parameter(name=["--output", "-o"], help="The file; - is standard output.")],
+    output: Annotated[
+        str,
+        Parameter(name=["--output", "-o"], allow_leading_hyphen=True, help="The file; - is standard output."),
+    ],
     form: Annotated[
         Literal["csv", "ndjson", "json"], Parameter(name="--format", help="What to write.")
     ] = "csv",
@@ -43,6 +47,7 @@ def download(
     """
     from auditplane.cli.progress import progress
 
+    check_file(output)
     if raw and form != "csv":
         raise InvalidConfig(f"--raw goes with --format csv, not {form}.")
     where = filters.filter()

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import msgspec
 from msgspec import Raw
@@ -28,13 +28,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-if TYPE_CHECKING:
-    from _csv import Reader as CsvReader
-
 Form = Literal["csv", "ndjson"]
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NULL: Final = b"null"
 _FORMULA: Final = tuple("=+-@\t\r\n")
 _encode = msgspec.json.Encoder().encode
@@ -80,7 +78,7 @@ def read(file: BinaryIO, form: Form, name: str, *, guarded: bool) -> Iterator[Li
 
 def _of_ndjson(file: BinaryIO) -> Iterator[tuple[int, Members]]:
     for number, line in enumerate(file, 1):
-        text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if not text:
             continue
         try:
@@ -89,16 +87,24 @@ def _of_ndjson(file: BinaryIO) -> Iterator[tuple[int, Members]]:
             raise InvalidInput(f"line {number:,}: is not a JSON object: {error}") from None
 
 
+class _Text:
+    """The lines of a file, which end at line feeds only, as text; `last` is the one that was read last."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.last = ""
+
+    def __iter__(self) -> Iterator[str]:
+        mark = _BYTE_ORDER_MARK
+        for line in self._file:
+            self.last = line.removeprefix(mark).decode("utf-8", "surrogateescape")
+            mark = b""
+            yield self.last
+
+
 def _of_csv(file: BinaryIO, *, guarded: bool) -> Iterator[tuple[int, Members]]:
-    # A cell may hold CR, and counts of lines are those of line feeds.
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="\n")
-    try:
-        yield from _of_rows(csv.reader(text, strict=True), guarded=guarded)
-    finally:
-        text.detach()  # the file is not ours to close
-
-
-def _of_rows(rows: "CsvReader", *, guarded: bool) -> Iterator[tuple[int, Members]]:
+    text = _Text(file)
+    rows = csv.reader(text, strict=True)
     columns: list[str] = []
     number = 1
     while True:
@@ -111,6 +117,8 @@ def _of_rows(rows: "CsvReader", *, guarded: bool) -> Iterator[tuple[int, Members
         if not columns:
             columns = _checked_columns(row)
         elif row:
+            if not row[-1] and not text.last.endswith("\n"):
+                raise InvalidInput(f"line {number:,}: may lack its last cell; is the file whole?")
             yield number, _members(columns, row, number, guarded=guarded)
         number = rows.line_num + 1
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 
 from auditplane.cli.connection import UNNAMED, Connection
+from auditplane.cli.output import check_file
 from auditplane.errors import InvalidConfig, InvalidInput, Refused
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ FORBIDDEN: Final = 403
 
 
 def import_events(
-    file: Annotated[str, Parameter(name="FILE", help="The file; gzip and zstd too; - is standard input.")],
+    file: Annotated[
+        str,
+        Parameter(
+            name="FILE", allow_leading_hyphen=True, help="The file; gzip and zstd too; - is standard input."
+        ),
+    ],
     /,
     *,
     form: Annotated[
@@ -57,6 +63,7 @@ def import_events(
     from auditplane.cli.patience import Patience
     from auditplane.cli.progress import progress
 
+    check_file(file)
     form = form or _form_of(file)
     if raw and form != "csv":
         raise InvalidConfig(f"--raw goes with CSV, not {form}.")

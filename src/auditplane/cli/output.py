@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from auditplane.errors import InvalidConfig
+
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"], help="How to print it.")]
+
+
+def check_file(name: str) -> None:
+    """Raises InvalidConfig for a flag where the name of a file is due; `-` alone is one."""
+    if name.startswith("-") and name != "-":
+        raise InvalidConfig(f"{name} is not the name of a file; write ./{name} if it is.")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
