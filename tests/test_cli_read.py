@@ -113,6 +113,7 @@ def test_each_flag_filters(tenant: Tenant, remote: Remote) -> None:
         ("count ap_0123456789abcdef", 2, "ap_…"),
         ("count --ca-cert /none --url https://127.0.0.1:9", 2, "/none"),
         ("tail -n -1", 2, "-n"),
+        ("count --user \udcff", 2, "UTF-8"),
         ("tail --after 1000", 1, "1,000"),
         ("completion tcsh", 2, "tcsh"),
     ],

@@ -39,6 +39,8 @@ def _run() -> None:
         _end(str(error), MISUSED)
     except AuditplaneError as error:
         _end(str(error), FAILED)
+    except UnicodeEncodeError:
+        _end("What was given is not UTF-8.", MISUSED)
     except BrokenPipeError:
         # Nobody reads on: what Python would still write at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ from auditplane.event import Event, decode_docs
 
 Form = Literal["table", "json", "yaml", "csv", "raw", "ndjson"]
 
-# The widths of a table's columns are those of the first batch; it is small, so that rows come soon.
+# The first batch is small, so that rows come soon.
 FIRST_EVENTS: Final = 200
 BATCH_EVENTS: Final = 2_000
 
@@ -141,7 +141,7 @@ class Yaml:
 class Table:
     """One line an event, as wide as the terminal; of any width where there is none.
 
-    The first batch gives the widths of the columns.
+    The columns are as wide as what has come so far needs.
     """
 
     COLUMNS: Final = ("TIME (UTC)", "USER", "ACTION", "KIND", "NAME", "CONFIGURATION", "DESCRIPTION")
@@ -152,30 +152,33 @@ class Table:
         self._out = out
         self._width = shutil.get_terminal_size().columns if to_terminal else None
         self._coloured = to_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._widths: list[int] = []
+        self._needed = [len(name) for name in self.COLUMNS]
+        self._widths = self._fitted()
+        self._begun = False
 
     def write(self, docs: Sequence[bytes]) -> None:
         """Writes some docs, at least one."""
         with _readable():
             rows = [_row(event) for event in decode_docs(docs)]
-        lines = []
-        if not self._widths:
-            self._widths = self._fitted(rows)
-            lines.append(self._line(self.COLUMNS, "1"))
-        lines += [self._line(row, _COLOURS.get(row[2], "")) for row in rows]
-        self._out.write("".join(lines).encode())
+        widths = [max(map(_cells, cells)) for cells in zip(*rows, strict=True)]
+        self._needed = list(map(max, self._needed, widths))
+        self._widths = self._fitted()
+        self._begin()
+        self._out.write("".join([self._line(row, _COLOURS.get(row[2], "")) for row in rows]).encode())
 
     def end(self) -> None:
         """Writes the head of a table without rows."""
-        if not self._widths:
-            self._widths = self._fitted([])
-            self._out.write(self._line(self.COLUMNS, "1").encode())
+        self._begin()
 
-    def _fitted(self, rows: Sequence[Sequence[str]]) -> list[int]:
-        columns = zip(self.COLUMNS, *rows, strict=True)
-        widths = [max(map(_cells, column)) for column in columns]
+    def _begin(self) -> None:
+        if not self._begun:
+            self._out.write(self._line(self.COLUMNS, "1").encode())
+            self._begun = True
+
+    def _fitted(self) -> list[int]:
         if self._width is None:
-            return [min(width, self.PADDED_CHARS_MAX) for width in widths]
+            return [min(width, self.PADDED_CHARS_MAX) for width in self._needed]
+        widths = list(self._needed)
         while sum(widths) + _GAP * (len(widths) - 1) > self._width:
             # The time stays whole.
             widest = max(range(1, len(widths)), key=lambda at: widths[at])

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 BATCH_EVENTS: Final = 2_000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 PATIENCE_SECONDS: Final = 60.0
-FORBIDDEN: Final = 403
+# What the server says of an event that names another account, and how an event does that.
+_OTHER_ACCOUNT: Final = "into the account"
+_ACCOUNT = re.compile(rb'"account":"[^"]')
 
 
 def import_events(
@@ -128,9 +130,9 @@ def _located(error: Refused, batch: "Sequence[Line]", file: str) -> Refused:
         return f"line {batch[int(found[1])].number:,}{', ' if found[2] else ''}"
 
     told = "; ".join(re.sub(r"\bevents\[([0-9]{1,5})\](\.?)", line, text) for text in error.messages)
-    if error.status == FORBIDDEN:
-        first = next((one.number for one in batch if b'"account":"' in one.event), None)
-        told = f"line {first:,}: {told}" if first else told
+    if _OTHER_ACCOUNT in told:
+        first = next((one.number for one in batch if _ACCOUNT.search(one.event)), batch[0].number)
+        told = f"line {first:,}: {told}"
     return Refused(error.status, _advised(told, file, batch), may_pass=error.may_pass)
 
 
