@@ -96,6 +96,14 @@ def test_help_lists_the_commands() -> None:
         assert all(re.search(rf" {command.split()[0]} +[A-Z]", done.stdout) for command in COMMANDS)
 
 
+def test_what_a_command_does_not_need_is_not_loaded() -> None:
+    """So that help comes and a server starts quickly."""
+    heavy = {"apsw", "asyncio", "granian", "httpx2", "starlette"}
+    code = f"import sys, auditplane.cli.commands; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("command", "told"),
     [
