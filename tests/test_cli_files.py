@@ -356,6 +356,7 @@ GOOD = 'n,Source,Modified,"a\r\nb\nc",\r\n'
         ("a.ndjson", json.dumps(event()) + "\n[1]\n", "line 2: is not a JSON object"),
         ("a.ndjson", json.dumps(event()) + "\n" + json.dumps(event(usr=1)), "line 2, usr"),
         ("a.ndjson", "\n" + json.dumps(event(id="x")), "line 2, id"),
+        ("a.ndjson", json.dumps(event(resourceKind="events[9]")), 'line 1, resourceKind: "events[9]" is not'),
         ("a.ndjson", "\n" + json.dumps(event(timestamp="2999-01-01T00:00:00Z")), "line 2, timestamp"),
         ("a.ndjson", json.dumps(event()) + "\n" + json.dumps(event(account="x")), "line 2: This API key"),
     ],

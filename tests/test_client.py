@@ -201,6 +201,16 @@ def test_other_answers_are_errors_of_one_line(told: bytes, expected: type[Except
     assert SECRET not in str(caught.value)
 
 
+def test_a_line_that_is_no_event_is_an_error() -> None:
+    """Whatever it claims to be."""
+    server = Scripted([answer("200 OK", b"{}\nnonsense\n", media="application/x-ndjson")])
+    with Client(server.url, SECRET) as client:
+        found = client.events()
+        assert next(found) == {}
+        with pytest.raises(ConnectionLost, match="not what is due"):
+            next(found)
+
+
 def test_a_feed_of_a_server_without_the_header_is_refused() -> None:
     """An older server does not say where a feed with filters goes on."""
     server = Scripted([answer("200 OK", b"", media="application/x-ndjson")])

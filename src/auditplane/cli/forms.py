@@ -67,12 +67,22 @@ def new_writer(form: Form) -> Writer:
             return Csv(out, guard=form == "csv", to_terminal=to_terminal)
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises InvalidInput when docs are not what they are due to be."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError):
+        raise InvalidInput("The server sends events of a newer form; use a newer auditplane.") from None
+
+
 class Json:
     """An array, laid out for people."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out, self._first = out, True
 
+    @_readable()
     def write(self, docs: Sequence[bytes]) -> None:
         """Writes some docs, at least one."""
         items = (msgspec.json.format(_escaped(doc), indent=2).replace(b"\n", b"\n  ") for doc in docs)
@@ -105,10 +115,10 @@ class Csv:
         self._out, self._guard, self._to_terminal = out, guard, to_terminal
         out.write(render.CSV_HEADER)
 
+    @_readable()
     def write(self, docs: Sequence[bytes]) -> None:
         """Writes some docs, at least one."""
-        with _readable():
-            lines, _ = render.csv_lines(docs, guard=self._guard)
+        lines, _ = render.csv_lines(docs, guard=self._guard)
         self._out.write(_CONTROL_BYTES.sub(b"?", lines) if self._to_terminal else lines)
 
     def end(self) -> None:
@@ -121,6 +131,7 @@ class Yaml:
     def __init__(self, out: BinaryIO) -> None:
         self._out, self._empty = out, True
 
+    @_readable()
     def write(self, docs: Sequence[bytes]) -> None:
         """Writes some docs, at least one."""
         lines = []
@@ -156,10 +167,10 @@ class Table:
         self._widths = self._fitted()
         self._begun = False
 
+    @_readable()
     def write(self, docs: Sequence[bytes]) -> None:
         """Writes some docs, at least one."""
-        with _readable():
-            rows = [_row(event) for event in decode_docs(docs)]
+        rows = [_row(event) for event in decode_docs(docs)]
         widths = [max(map(_cells, cells)) for cells in zip(*rows, strict=True)]
         self._needed = list(map(max, self._needed, widths))
         self._widths = self._fitted()
@@ -242,15 +253,6 @@ def _cut(text: str, width: int) -> str:
     from rich.cells import set_cell_size
 
     return set_cell_size(text, width - 1) + "…"
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Raises InvalidInput when docs are of a newer server."""
-    try:
-        yield
-    except msgspec.MsgspecError:
-        raise InvalidInput("The server sends events of a newer form; use a newer auditplane.") from None
 
 
 def _escaped(doc: bytes) -> bytes:

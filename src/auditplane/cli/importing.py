@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -78,7 +79,7 @@ def import_events(
             for batch in _batches(lines, file):
                 body = b"[" + b",\n".join([line.event for line in batch]) + b"]"
                 try:
-                    patience.ask(lambda body=body: client.record_json(body, repeatable=True))  # type: ignore[misc]
+                    patience.ask(partial(client.record_json, body, repeatable=True))
                 except Refused as error:
                     raise _located(error, batch, file) from None
                 events += len(batch)
@@ -129,7 +130,7 @@ def _located(error: Refused, batch: "Sequence[Line]", file: str) -> Refused:
     def line(found: re.Match[str]) -> str:
         return f"line {batch[int(found[1])].number:,}{', ' if found[2] else ''}"
 
-    told = "; ".join(re.sub(r"\bevents\[([0-9]{1,5})\](\.?)", line, text) for text in error.messages)
+    told = "; ".join(re.sub(r"^events\[([0-9]{1,5})\](\.?)", line, text) for text in error.messages)
     if _OTHER_ACCOUNT in told:
         first = next((one.number for one in batch if _ACCOUNT.search(one.event)), batch[0].number)
         told = f"line {first:,}: {told}"

@@ -19,7 +19,7 @@ from auditplane.cli.filters import ALL, Filters
 from auditplane.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from auditplane.client import Client, Recorded
+    from auditplane.client import Recorded
 
 PAGE_EVENTS: Final = 1_000
 POLL_SECONDS: Final = 1.0
@@ -70,20 +70,18 @@ def tail(
             return patience.ask(lambda: client.recorded_after(index, where, limit=PAGE_EVENTS))
 
         if after is None:
-            size = patience.ask(lambda: log_size(client))
-            docs, after = _last(page, size, last, filtered=filters != ALL)
-            if docs:
-                writer.write(docs)
+            size = patience.ask(lambda: client.recorded_after(-1, limit=1)).log_size
+            if filters == ALL:
+                after = max(-1, size - 1 - last)
+            else:
+                docs, after = _last(page, size, last)
+                if docs:
+                    writer.write(docs)
         for found in _pages(page, after, follow=follow):
             if found.docs:
                 writer.write(found.docs)
             sys.stdout.flush()
     writer.end()
-
-
-def log_size(client: "Client") -> int:
-    """How many events the log has."""
-    return client.recorded_after(-1, limit=1).log_size
 
 
 def _pages(page: _Pages, after: int, *, follow: bool) -> "Iterator[Recorded]":
@@ -103,12 +101,12 @@ def _pages(page: _Pages, after: int, *, follow: bool) -> "Iterator[Recorded]":
             time.sleep(POLL_SECONDS)
 
 
-def _last(page: _Pages, size: int, count: int, *, filtered: bool) -> tuple[list[bytes], int]:
+def _last(page: _Pages, size: int, count: int) -> tuple[list[bytes], int]:
     """The last `count` events that match, and the index after which the log goes on.
 
-    Filters are tried on a piece of the log's end that grows until they match often enough.
+    The filters are tried on a piece of the log's end that grows until they match often enough.
     """
-    span = max(count, PAGE_EVENTS) if filtered else count
+    span = max(count, PAGE_EVENTS)
     while True:
         start = max(-1, size - 1 - span)
         docs: deque[bytes] = deque(maxlen=count)

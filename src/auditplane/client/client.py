@@ -106,7 +106,7 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         """The events that match, at most `limit` of them; newest first unless `order` says otherwise."""
         for line in self.lines(where, order=order, limit=limit):
-            yield msgspec.json.decode(line)
+            yield self._decoded(line, dict[str, Any])
 
     def lines(
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
@@ -169,8 +169,11 @@ class Client:
             yield from answer.iter_bytes()
 
     def _json(self, answer: httpx2.Response, kind: Any) -> Any:
+        return self._decoded(answer.read(), kind)
+
+    def _decoded(self, text: bytes, kind: Any) -> Any:
         try:
-            return msgspec.json.decode(answer.read(), type=kind)
+            return msgspec.json.decode(text, type=kind)
         except msgspec.MsgspecError as error:
             raise ConnectionLost(
                 f"The answer of {self._transport.url} is not what is due: {error}."

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -86,16 +85,17 @@ class Transport:
                 answer.close()
 
     def _sent(self, request: httpx2.Request, *, repeatable: bool) -> httpx2.Response:
-        for tries in count(1):
+        tries_left = TRIES if repeatable else 1
+        while True:
             answer = self._http.send(request, stream=True)
             if answer.is_success:
                 return answer
+            tries_left -= 1
             refused = self._refused(answer)
             wait = _retry_after(answer.headers)
-            if not repeatable or wait is None or tries == TRIES:
+            if wait is None or not tries_left:
                 raise refused
             time.sleep(wait)
-        raise AssertionError("not reached")
 
     def _refused(self, answer: httpx2.Response) -> Refused:
         body = b""
