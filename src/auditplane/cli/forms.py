@@ -190,9 +190,10 @@ class Table:
         if self._width is None:
             return [min(width, self.PADDED_CHARS_MAX) for width in self._needed]
         widths = list(self._needed)
-        while sum(widths) + _GAP * (len(widths) - 1) > self._width:
-            # The time stays whole.
-            widest = max(range(1, len(widths)), key=lambda at: widths[at])
+        last = len(widths) - 1
+        while sum(widths) + _GAP * last > self._width:
+            # The time stays whole, and the description may be twice as wide as another.
+            widest = max(range(1, len(widths)), key=lambda at: widths[at] // (2 if at == last else 1))
             if widths[widest] <= self.CUT_CHARS_MIN:
                 break
             widths[widest] -= 1
