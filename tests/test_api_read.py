@@ -578,6 +578,42 @@ def test_recorded_order_is_a_feed_that_misses_nothing(tenant: Tenant) -> None:
     assert seen == made
 
 
+@pytest.mark.parametrize("limit", [1, 7, 10_000])
+def test_a_filtered_feed_goes_on_where_the_header_says(tenant: Tenant, limit: int) -> None:
+    """Auditplane-Next-After: each event that matches once, those recorded between two pages too."""
+    reader = tenant.reader
+    tenant.record(*events(10))
+    wanted: list[str] = []
+    seen: list[str] = []
+    after, rounds = -1, 0
+    while rounds < 3 or len(seen) < len(wanted):
+        if rounds < 3:
+            wanted += tenant.record(*events(4, user="carol"))
+            tenant.record(*events(9), *events(2, timestamp="2026-03-18T12:00:00Z"))
+        rounds += 1
+        answer = reader.get(
+            EVENTS, params={"order": "recorded", "after": after, "limit": limit, "user": "carol"}
+        )
+        seen += ids(events_of(answer))
+        size, before = int(answer.headers["Auditplane-Log-Size"]), after
+        after = int(answer.headers["Auditplane-Next-After"])
+        assert before <= after < size
+        assert ("next" in answer.links) == (after < size - 1)
+    assert seen == wanted
+    last = events_of(reader.get(EVENTS, params={"order": "recorded", "after": after - 1, "limit": 1}))
+    assert len(last) == 1
+
+
+def test_a_feed_never_goes_back(tenant: Tenant) -> None:
+    """Who asks beyond the end of the log goes on from there; other orders have no such header."""
+    tenant.record(*events(3))
+    for after in (50, (1 << 63) - 1):
+        answer = tenant.reader.get(EVENTS, params={"order": "recorded", "after": after, "limit": 5})
+        assert (answer.json(), int(answer.headers["Auditplane-Next-After"])) == ([], after)
+    for query in ("limit=2", "order=asc&limit=2", "order=recorded"):
+        assert "Auditplane-Next-After" not in tenant.reader.get(f"{EVENTS}?{query}").headers
+
+
 def test_the_log_size_is_that_of_the_answer(tenant: Tenant) -> None:
     tenant.record(*events(5))
     before = int(tenant.reader.get(EVENTS).headers["Auditplane-Log-Size"])

@@ -26,7 +26,11 @@ from trails import made_folder
 
 pytestmark = pytest.mark.xdist_group("cli")
 
-COMMANDS = ["serve", "demo", "keys create", "keys list", "keys revoke", "version"]
+COMMANDS = [
+    "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
+    "keys list", "keys revoke", "accounts list", "profile set", "profile use", "profile list",
+    "profile delete", "completion", "version",
+]  # fmt: skip
 NOBODY = 65534
 
 
@@ -90,6 +94,14 @@ def test_help_lists_the_commands() -> None:
         done = run(*args)
         assert (done.returncode, done.stderr) == (0, "")
         assert all(re.search(rf" {command.split()[0]} +[A-Z]", done.stdout) for command in COMMANDS)
+
+
+def test_what_a_command_does_not_need_is_not_loaded() -> None:
+    """So that help comes and a server starts quickly."""
+    heavy = {"apsw", "asyncio", "granian", "httpx2", "starlette"}
+    code = f"import sys, auditplane.cli.commands; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +279,23 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(request: pytest.Fixt
     owners = {path.name: path.stat().st_uid for path in (data, *data.rglob("*"))}
     assert set(owners.values()) == {NOBODY}, owners
     assert "another.db" in owners
+
+
+def test_accounts_are_listed_with_their_size(tmp_path: Path) -> None:
+    """Name, events and bytes of each, with a server at work or not."""
+    with start(tmp_path / "data") as server:
+        make_key(server.data, "writer", "acme")
+        with client(server.url, server.admin_key) as admin:
+            body = {"user": "a", "action": "b", "resourceKind": "Source", "resourceName": "c"}
+            assert admin.post(EVENTS, json=[body] * 3).status_code == 201
+        served = json.loads(run("accounts", "list", "--data", server.data, "-o", "json").stdout)
+    listed = json.loads(run("accounts", "list", "--data", tmp_path / "data", "-o", "json").stdout)
+    for found in (served, listed):
+        assert [(one["name"], one["events"]) for one in found] == [("acme", 1), ("default", 4)]
+        assert all(one["bytes"] > 4_096 for one in found)
+    table = run("accounts", "list", "--data", tmp_path / "data").stdout
+    assert re.search(r"default +4 ", table)
+    assert "no data folder" in failed(run("accounts", "list", "--data", tmp_path / "none"), 1)
 
 
 def test_the_trail_names_who_made_a_key(data: Path) -> None:

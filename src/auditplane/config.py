@@ -131,7 +131,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
     """
     file = file if file is not None else environment.get("AUDITPLANE_CONFIG") or None
     from_file = _from_file(Path(file)) if file is not None else {}
-    _refuse_unknown(environment)
+    refuse_unknown(environment)
     values = {}
     for name, setting in SETTINGS.items():
         if flags.get(name) is not None:
@@ -168,10 +168,20 @@ def _read(setting: Setting, value: Any, where: str) -> Any:
 
 
 # Read by other commands than `serve`.
-_OTHER_VARIABLES: Final = frozenset({"AUDITPLANE_CONFIG", "AUDITPLANE_URL", "AUDITPLANE_API_KEY"})
+_OTHER_VARIABLES: Final = frozenset(
+    {
+        "AUDITPLANE_CONFIG",
+        "AUDITPLANE_URL",
+        "AUDITPLANE_API_KEY",
+        "AUDITPLANE_CA_CERT",
+        "AUDITPLANE_PROFILE",
+        "AUDITPLANE_PROFILES",
+    }
+)
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
+def refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raises InvalidConfig for a variable that begins with AUDITPLANE_ and is none of ours."""
     known = {variable(name) for name in SETTINGS} | _OTHER_VARIABLES
     for name in environment:
         if name.startswith("AUDITPLANE_") and name not in known:

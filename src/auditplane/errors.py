@@ -92,3 +92,19 @@ class FolderInUse(StoreError):
 
 class NewerFormat(StoreError):
     """The data folder was written by a newer version."""
+
+
+class Refused(AuditplaneError):
+    """A server answered a request with an error.
+
+    `status` is that of the answer; `may_pass` tells whether the same request may work in a moment.
+    """
+
+    def __init__(self, status: int, *messages: str, may_pass: bool = False) -> None:
+        super().__init__(*messages)
+        self.status = status
+        self.may_pass = may_pass
+
+
+class ConnectionLost(AuditplaneError):
+    """A server can't be reached, or an answer of it broke off."""

@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import sys
 from typing import Final
 
@@ -38,6 +39,8 @@ def _run() -> None:
         _end(str(error), MISUSED)
     except AuditplaneError as error:
         _end(str(error), FAILED)
+    except UnicodeEncodeError:
+        _end("What was given is not UTF-8.", MISUSED)
     except BrokenPipeError:
         # Nobody reads on: what Python would still write at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,5 +50,7 @@ def _run() -> None:
 
 
 def _end(message: str, status: int) -> None:
-    print(f"auditplane: {message}", file=sys.stderr)
+    line = message if message.isprintable() else " ".join(message.split())
+    # One that was typed in the wrong place.
+    print(f"auditplane: {re.sub(r'ap_[0-9A-Za-z]{8,}', 'ap_…', line)}", file=sys.stderr)
     sys.exit(status)

@@ -3,7 +3,12 @@
 import cyclopts
 
 from auditplane import __version__
-from auditplane.cli import keys, server
+from auditplane.cli import accounts, keys, profiles, read, server
+from auditplane.cli.completion import completion
+from auditplane.cli.download import download
+from auditplane.cli.importing import import_events
+from auditplane.cli.record import record
+from auditplane.cli.tail import tail
 
 app = cyclopts.App(
     name="auditplane",
@@ -13,7 +18,16 @@ app = cyclopts.App(
 )
 app.command(server.serve)
 app.command(server.demo)
+app.command(read.app)
+app.command(read.count)
+app.command(tail)
+app.command(download)
+app.command(record)
+app.command(import_events, name="import")
 app.command(keys.app)
+app.command(accounts.app)
+app.command(profiles.app)
+app.command(completion)
 
 
 @app.command

@@ -3,29 +3,23 @@
 import getpass
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
-from auditplane import config
-from auditplane.errors import InvalidInput, NotFound
+from auditplane.cli.folders import Data, opened
+from auditplane.cli.output import Output, print_table
+from auditplane.cli.spans import span_us
+from auditplane.errors import InvalidInput
 from auditplane.event import DEFAULT_ACCOUNT
-from auditplane.times import DAY_US, SECOND_US, format_us, parse_rfc3339
+from auditplane.times import format_us, parse_rfc3339
 
 if TYPE_CHECKING:
-    from auditplane.access import Access, Key
+    from auditplane.access import Key
 
 app = cyclopts.App(name="keys", help="Make, list and revoke API keys.", help_format="plaintext")
-
-Data = Annotated[str | None, Parameter(help=config.describe("data"), show_default=False)]
-Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"], help="How to print it.")]
-
-_UNITS = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US}
 
 
 @app.command
@@ -38,7 +32,7 @@ def create(
     ] = DEFAULT_ACCOUNT,
     description: Annotated[str, Parameter(help="What the key is for.")] = "",
     expires: Annotated[
-        str | None, Parameter(help="When it ends: RFC 3339, or from now on such as 90d, 12h, 30m.")
+        str | None, Parameter(help="When it ends: RFC 3339, or from now on such as 90d, 12h, 30m, 2w.")
     ] = None,
     envelope: Annotated[
         bool,
@@ -57,7 +51,7 @@ def create(
     """
     from auditplane.access import Role
 
-    with _access(data) as access:
+    with opened(data) as (_, access):
         key, secret = access.create(
             account=account,
             role=Role(role),
@@ -86,7 +80,7 @@ def list_keys(
         auditplane keys list --data ./data
         auditplane keys list --data ./data --account default -o json
     """
-    with _access(data) as access:
+    with opened(data) as (_, access):
         keys = access.keys(account)
     if output == "json":
         print(json.dumps([key.shown() for key in keys], indent=2))
@@ -108,7 +102,7 @@ def revoke(
 
         auditplane keys revoke 01JQ0000000000000000000000 --data ./data
     """
-    with _access(data) as access:
+    with opened(data) as (_, access):
         account = access.account_of(key_id)
         access.revoke(key_id, account=account, by=_me())
         key = next(key for key in access.keys(account) if key.id == key_id)
@@ -119,59 +113,16 @@ def revoke(
 
 
 def _print_table(keys: "Sequence[Key]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from auditplane.log import clock
 
-    table = Table(
-        "ID", "ACCOUNT", "ROLE", "DESCRIPTION", "CREATED", "EXPIRES", "LAST USED", "STATE", box=box.SIMPLE
-    )
+    rows = []
     now = clock()
     for key in keys:
         state = "revoked" if key.revoked_us else "works" if key.works_at(now) else "expired"
         role = f"{key.role.value}, envelope" if key.envelope else key.role.value
         times = (_day(key.created_us), _day(key.expires_us), _day(key.last_used_us))
-        table.add_row(key.id, key.account, role, key.description, *times, state)
-    # A description is no markup.
-    Console(soft_wrap=True, markup=False, emoji=False, highlight=False).print(table)
-
-
-@contextmanager
-def _access(data: str | None) -> "Iterator[Access]":
-    from auditplane.access import Access
-    from auditplane.log import clock
-    from auditplane.store.sqlite.folder import DataFolder
-
-    path = config.load({"data": data}, os.environ).data
-    if not (path / "control.db").exists():
-        raise NotFound(f"There is no data folder at {path}; `auditplane serve --data {path}` makes one.")
-    with _working_as_owner(path):
-        folder = DataFolder(path)
-        access = Access(folder, clock)
-        try:
-            yield access
-        finally:
-            access.close()
-            folder.close()
-
-
-@contextmanager
-def _working_as_owner(path: Path) -> Iterator[None]:
-    """Root makes files in the name of the folder's owner; the server could not open those of root."""
-    owner = path.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    group = os.getegid()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
+        rows.append((key.id, key.account, role, key.description, *times, state))
+    print_table(("ID", "ACCOUNT", "ROLE", "DESCRIPTION", "CREATED", "EXPIRES", "LAST USED", "STATE"), rows)
 
 
 def _me() -> str:
@@ -185,13 +136,14 @@ def _me() -> str:
 def _moment(text: str) -> int:
     from auditplane.log import clock
 
-    if match := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        return clock() + int(match[1]) * _UNITS[match[2]]
+    span = span_us(text)
+    if span is not None:
+        return clock() + span
     try:
         return parse_rfc3339(text)
     except ValueError:
         raise InvalidInput(
-            f"--expires: write 2027-01-01T00:00:00Z, or 90d, 12h or 30m, not {text!r}."
+            f"--expires: write 2027-01-01T00:00:00Z, or 90d, 12h, 30m or 2w, not {text!r}."
         ) from None
 
 

@@ -19,7 +19,7 @@ from auditplane.http.metrics import EVENTS_RECORDED
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
 from auditplane.http.streams import Steps, encoded, gzipped
-from auditplane.query import Query, encode_cursor, parse_query
+from auditplane.query import Cursor, Order, Query, encode_cursor, parse_query
 from auditplane.render import Form
 from auditplane.times import format_us
 
@@ -27,6 +27,7 @@ NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "applicatio
 LIST_PATH: Final = "/v1/audit-events"
 INLINE_BYTES_MAX: Final = 16 * 1024
 LOG_SIZE_HEADER: Final = "Auditplane-Log-Size"
+NEXT_AFTER_HEADER: Final = "Auditplane-Next-After"
 _PRIVATE: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 
 
@@ -139,20 +140,28 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
     limit = query.limit or limits.PAGE_EVENTS_MAX
     encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
 
-    def made() -> tuple[bytes, str | None, int]:
+    def made() -> tuple[bytes, Cursor | None, int]:
         with state.folder.account(key.account) as store:
             docs, cursor, size = log.page(store, query, limit)
         body = render.end(render.head(form) + render.body(docs, form), form)
-        return encoded(body, encoding), encode_cursor(cursor, query, key.account) if cursor else None, size
+        return encoded(body, encoding), cursor, size
 
     body, cursor, size = await state.streams.run(made)
     headers = {**_PRIVATE, LOG_SIZE_HEADER: str(size)}
     if encoding:
         headers["Content-Encoding"] = encoding
+    if query.order is Order.RECORDED:
+        headers[NEXT_AFTER_HEADER] = str(_next_after(query, cursor, size))
     if cursor:
         items = [(name, value) for name, value in _parameters(request) if name != queries.CURSOR and value]
-        headers["Link"] = f'<{LIST_PATH}?{urlencode([*items, (queries.CURSOR, cursor)])}>; rel="next"'
+        items.append((queries.CURSOR, encode_cursor(cursor, query, key.account)))
+        headers["Link"] = f'<{LIST_PATH}?{urlencode(items)}>; rel="next"'
     return Response(body, headers=headers, media_type=negotiation.MEDIA_TYPES[form])
+
+
+def _next_after(query: Query, cursor: Cursor | None, size: int) -> int:
+    """The index after which a feed goes on; never one before that which was asked for."""
+    return cursor.position if cursor else max(size - 1, -1 if query.after is None else query.after)
 
 
 async def _stream(

@@ -159,6 +159,10 @@ def _list() -> Json:
             "description": "Size of the log; a feed in recorded order goes on `after` this less one",
             "schema": {"type": "integer"},
         },
+        "Auditplane-Next-After": {
+            "description": "With order=recorded and limit: the index to give as `after` next",
+            "schema": {"type": "integer"},
+        },
     }
     return _operation(
         "audit-events",

@@ -53,6 +53,7 @@ class AccountStore:
         self._keeper: apsw.Connection | None = None
         self._block_keys: dict[int, array[int]] = {}
         self._full: dict[int, int] = {}
+        self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
         self.tail = TailIndex()
         with translated(path.parent), ExitStack() as undo:
             self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -180,16 +181,26 @@ class AccountStore:
         for row in fetch(connection, QUERIES["tail_at"], (key,)):
             return Stored(key, *row)
         for header in self.straddling(connection, key):
-            keys = self.block_keys(connection, header.id)
-            line = block.line_of(keys, key)
+            line = block.line_of(self.block_keys(connection, header.id), key)
             if line is not None:
                 frame_id, at = block.frame_of(header.id, line)
                 (frame,) = self.frames(connection, range(frame_id, frame_id + 1))
-                doc = block.nth(decompress(frame), at)
-                stamp = block.lines(self.data(connection, "block_stamps", header.id), header.count)[line]
-                indexes = block.unpack_numbers(self.data(connection, "block_indexes", header.id))
-                return Stored(key, indexes[len(keys) - 1 - line], doc, stamp)
+                indexes, stamps = self._indexes_and_stamps(connection, header)
+                return Stored(
+                    key, indexes[header.count - 1 - line], block.nth(decompress(frame), at), stamps[line]
+                )
         return None
+
+    def _indexes_and_stamps(
+        self, connection: apsw.Connection, header: Header
+    ) -> tuple[Sequence[int], Sequence[bytes]]:
+        """Those of a block. Of the last one they are kept: an import that is repeated asks for each."""
+        block_id, indexes, stamps = self._last_opened
+        if block_id != header.id:
+            indexes = block.unpack_numbers(self.data(connection, "block_indexes", header.id))
+            stamps = block.lines(self.data(connection, "block_stamps", header.id), header.count)
+            self._last_opened = (header.id, indexes, stamps)
+        return indexes, stamps
 
     def straddling(self, connection: apsw.Connection, first: int, last: int | None = None) -> list[Header]:
         """Of each run, the last block that holds a key from `first` to `last` between its bounds."""

@@ -14,7 +14,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from auditplane import limits
@@ -72,6 +72,13 @@ class DataFolder:
         except FileNotFoundError:
             return 0, 0
         return found.st_mtime_ns, found.st_size
+
+    def log_bytes(self, name: str) -> int:
+        """The size of the files of an account's log; zero when it has none."""
+        size = self.wal_mark(name)[1]
+        with suppress(FileNotFoundError):
+            size += (self._accounts / f"{name}.db").stat().st_size
+        return size
 
     @contextmanager
     def account(self, name: str) -> Iterator[AccountStore]:

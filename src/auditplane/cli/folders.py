@@ -1,0 +1,55 @@
+"""The data folder, for commands that work on it with the server running or not."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from auditplane import config
+from auditplane.errors import NotFound
+
+if TYPE_CHECKING:
+    from auditplane.access import Access
+    from auditplane.store.sqlite.folder import DataFolder
+
+Data = Annotated[str | None, Parameter(help=config.describe("data"), show_default=False)]
+
+
+@contextmanager
+def opened(data: str | None) -> "Iterator[tuple[DataFolder, Access]]":
+    """The data folder that the flag or a setting names, and its keys; raises NotFound when there is none."""
+    from auditplane.access import Access
+    from auditplane.log import clock
+    from auditplane.store.sqlite.folder import DataFolder
+
+    path = config.load({"data": data}, os.environ).data
+    if not (path / "control.db").exists():
+        raise NotFound(f"There is no data folder at {path}; `auditplane serve --data {path}` makes one.")
+    with _working_as_owner(path):
+        folder = DataFolder(path)
+        access = Access(folder, clock)
+        try:
+            yield folder, access
+        finally:
+            access.close()
+            folder.close()
+
+
+@contextmanager
+def _working_as_owner(path: Path) -> Iterator[None]:
+    """Root makes files in the name of the folder's owner; the server could not open those of root."""
+    owner = path.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)

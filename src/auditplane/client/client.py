@@ -1,0 +1,180 @@
+"""The operations of the API as methods."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from auditplane import limits
+from auditplane import query as queries
+from auditplane.client.filters import EVERYTHING, Filter
+from auditplane.client.transport import Transport, lines
+from auditplane.errors import ConnectionLost, Refused
+
+Order = Literal["desc", "asc", "recorded"]
+FileForm = Literal["csv", "raw", "ndjson"]
+
+TIMEOUT_SECONDS: Final = 60.0
+_EVENTS: Final = "/v1/audit-events"
+_JSON: Final = "application/json"
+_NDJSON: Final = "application/x-ndjson"
+_OCTETS: Final = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A page of the log in the order of its commits.
+
+    `docs` are events as JSON. `next_after` is the index to go on after; `log_size` the size of the log then.
+    """
+
+    docs: tuple[bytes, ...]
+    next_after: int
+    log_size: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the log held no more then."""
+        return self.next_after >= self.log_size - 1
+
+
+class Client:
+    """A client of one account, by one API key; not to be shared between threads.
+
+    Requests that change nothing when they are repeated are sent again when the server asks for it. All
+    methods raise Refused and ConnectionLost.
+    """
+
+    def __init__(
+        self, url: str, api_key: str, *, timeout: float = TIMEOUT_SECONDS, ca_cert: Path | None = None
+    ) -> None:
+        """`timeout` is in seconds, of silence; `ca_cert` a PEM file of authorities to trust instead of the
+        system's. Raises InvalidConfig."""
+        self._transport = Transport(url, api_key, timeout, ca_cert)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._transport.close()
+
+    def record(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Records events, all or none; returns their ids once they are on disk."""
+        have_ids = all(event.get("id") for event in events)
+        return self.record_json(msgspec.json.encode(events), repeatable=have_ids)
+
+    def record_json(self, body: bytes, *, repeatable: bool = False) -> list[str]:
+        """Records the event or the array of events in a JSON text; `repeatable` when each has an id."""
+        return self._record(body, _JSON, repeatable=repeatable)
+
+    def record_lines(self, body: bytes, *, repeatable: bool = False) -> list[str]:
+        """Records NDJSON, one event a line; `repeatable` when each has an id."""
+        return self._record(body, _NDJSON, repeatable=repeatable)
+
+    def _record(self, body: bytes, media_type: str, *, repeatable: bool) -> list[str]:
+        with self._transport.opened(
+            "POST", _EVENTS, _JSON, body=body, body_type=media_type, repeatable=repeatable
+        ) as answer:
+            ids: list[str] = self._json(answer, dict[str, list[str]])["ids"]
+            return ids
+
+    def get(self, event_id: str) -> dict[str, Any]:
+        """One event."""
+        with self._transport.opened("GET", f"{_EVENTS}/{quote(event_id, safe='')}", _JSON) as answer:
+            event: dict[str, Any] = self._json(answer, dict[str, Any])
+            return event
+
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """How many events match."""
+        parameters = where.parameters()
+        with self._transport.opened("GET", f"{_EVENTS}/count", _JSON, parameters=parameters) as answer:
+            return int(self._json(answer, dict[str, int])["count"])
+
+    def events(
+        self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The events that match, at most `limit` of them; newest first unless `order` says otherwise."""
+        for line in self.lines(where, order=order, limit=limit):
+            yield self._decoded(line, dict[str, Any])
+
+    def lines(
+        self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
+    ) -> Iterator[bytes]:
+        """Like `events`, each as its JSON."""
+        asked = [*where.parameters(), (queries.ORDER, order)]
+        if limit is None:
+            with self._transport.opened("GET", _EVENTS, _NDJSON, parameters=asked) as answer:
+                yield from lines(answer.iter_bytes())
+            return
+        left, parameters = limit, asked
+        while left > 0:
+            page = [*parameters, (queries.LIMIT, str(min(left, limits.PAGE_EVENTS_MAX)))]
+            with self._transport.opened("GET", _EVENTS, _NDJSON, parameters=page) as answer:
+                for line in lines(answer.iter_bytes()):
+                    yield line
+                    left -= 1
+                following = answer.links.get("next")
+            if following is None:
+                return
+            parameters = [*asked, (queries.CURSOR, httpx2.URL(following["url"]).params[queries.CURSOR])]
+
+    def recorded_after(self, index: int = -1, where: Filter = EVERYTHING, *, limit: int = 1_000) -> Recorded:
+        """The events that match among those committed after that of an index, the first `limit` of them.
+
+        Who asks again after `next_after` misses none and gets none twice.
+        """
+        parameters = [
+            *where.parameters(),
+            (queries.ORDER, "recorded"),
+            (queries.AFTER, str(index)),
+            (queries.LIMIT, str(limit)),
+        ]
+        with self._transport.opened("GET", _EVENTS, _NDJSON, parameters=parameters) as answer:
+            docs = tuple(lines(answer.iter_bytes()))
+            try:
+                next_after = int(answer.headers["Auditplane-Next-After"])
+                log_size = int(answer.headers["Auditplane-Log-Size"])
+            except (KeyError, ValueError):
+                raise Refused(
+                    answer.status_code,
+                    f"{self._transport.url} does not say where its log goes on; it needs a newer version.",
+                ) from None
+        return Recorded(docs, next_after, log_size)
+
+    def download(
+        self, form: FileForm = "csv", where: Filter = EVERYTHING, *, order: Order = "desc"
+    ) -> Iterator[bytes]:
+        """All events that match as a file, chunk by chunk.
+
+        It is CSV, CSV with cells that look like formulas left as they are (`raw`), or NDJSON.
+        """
+        parameters = [*where.parameters(), (queries.ORDER, order)]
+        if form == "ndjson":
+            path, media_type = _EVENTS, _NDJSON
+        else:
+            path, media_type = f"{_EVENTS}/download", _OCTETS
+            parameters.append((queries.RAW, "true" if form == "raw" else "false"))
+        with self._transport.opened("GET", path, media_type, parameters=parameters) as answer:
+            yield from answer.iter_bytes()
+
+    def _json(self, answer: httpx2.Response, kind: Any) -> Any:
+        return self._decoded(answer.read(), kind)
+
+    def _decoded(self, text: bytes, kind: Any) -> Any:
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except msgspec.MsgspecError as error:
+            raise ConnectionLost(
+                f"The answer of {self._transport.url} is not what is due: {error}."
+            ) from None
