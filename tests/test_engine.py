@@ -73,6 +73,7 @@ CONSTANTS: Final[dict[str, Sequence[int]]] = {
     "FRAME_EVENTS": range(1, 4),
     "TAIL_ROWS_MAX": range(1, 9),
     "BLOCKS_MAX": range(1, 5),
+    "CANDIDATE_BLOCKS_FIRST": (1, 2),
     "CANDIDATE_BLOCKS_MAX": range(1, 5),
     "STEP_BYTES": (1, 1_000, 3_000, 10**6),
     "TERM_KEYS_MIN": range(1, 5),

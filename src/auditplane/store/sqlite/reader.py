@@ -29,6 +29,7 @@ from auditplane.zstd import decompress
 
 TAIL_ROWS_MAX: Final = 2_048
 BLOCKS_MAX: Final = 64
+CANDIDATE_BLOCKS_FIRST: Final = 32
 CANDIDATE_BLOCKS_MAX: Final = 512
 STEP_BYTES: Final = 8 * 1024 * 1024
 TERM_KEYS_MIN: Final = 32
@@ -36,7 +37,7 @@ TERM_KEYS_FIRST: Final = 128
 TERM_KEYS_MAX: Final = 2_048
 FEW_MATCHES: Final = 5_000
 ENTRY_ROWS_MAX: Final = 64
-DOC_BYTES_TYPICAL: Final = 256
+DOC_BYTES_TYPICAL: Final = 384
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Reader:
         self.check_times = overflow_us > 0 and (query.min_us is not None or query.max_us is not None)
         self._next, self._last = self._walk_bounds()
         self._keys_at_once = TERM_KEYS_FIRST
+        self._candidates_at_once = CANDIDATE_BLOCKS_FIRST
 
     def _bounds(self, overflow_us: int) -> tuple[int, int]:
         """The least and the greatest key that an event between the dates can have."""
@@ -271,6 +273,7 @@ class Reader:
     def _step_blocks(self, connection: apsw.Connection, budget: int) -> "list[Line | Packed]":
         tail, horizon = self._tail(connection, budget)
         headers, horizon = self._headers(connection, horizon)
+        self._candidates_at_once = min(self._candidates_at_once * 2, CANDIDATE_BLOCKS_MAX)
         tail, _ = self._split(tail, horizon)
         out: list[Line | Packed] = []
         for cluster, bottom in self._clusters(headers):
@@ -332,7 +335,7 @@ class Reader:
         for row in fetch(connection, QUERIES["block_below"], (run, low)):
             below = Header(*row)
             low = below.low if below.high >= low else low
-        at_most = CANDIDATE_BLOCKS_MAX if self._words else BLOCKS_MAX
+        at_most = self._candidates_at_once if self._words else BLOCKS_MAX
         order = "blocks_desc" if self._sign > 0 else "blocks_asc"
         rows = fetch(connection, QUERIES[order], (run, low, high, at_most))
         return [Header(*row) for row in rows], len(rows) < at_most
