@@ -290,8 +290,10 @@ class Recorder:
 def _wait_for_sealing(store: AccountStore) -> None:
     """Waits, but not for ever, while far more events were recorded than have been sealed."""
     deadline = time.monotonic() + SEALING_SECONDS_MAX
-    while store.tail_events() > limits.TAIL_EVENTS_MAX and time.monotonic() < deadline:
+    while store.tail_events > limits.TAIL_EVENTS_MAX and time.monotonic() < deadline:
         time.sleep(SEALING_PAUSE_SECONDS)
+        with store.transaction():
+            pass  # it looks at the tail
 
 
 # Reading.

@@ -40,6 +40,8 @@ EMPTY_WAIT_MS: Final = 100
 class AccountStore:
     """The store of one account; safe to use from several threads, and beside other processes.
 
+    `tail_events` is how many events were not sealed when the last transaction of this process began.
+
     Raises StorageFull when the disk is full, Damaged when stored bytes are not what was written, and
     StoreError for all else that the disk or SQLite refuse.
     """
@@ -55,6 +57,7 @@ class AccountStore:
         self._full: dict[int, int] = {}
         self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
         self.tail = TailIndex()
+        self.tail_events = 0
         with translated(path.parent), ExitStack() as undo:
             self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             undo.callback(os.close, self._lock_file)
@@ -160,12 +163,6 @@ class AccountStore:
         with self.snapshot() as connection:
             return int(one(connection, QUERIES["size"]))
 
-    def tail_events(self) -> int:
-        """How many events are not sealed."""
-        with self.snapshot() as connection:
-            size, sealed = fetch(connection, QUERIES["sealed"])[0]
-            return int(size - sealed)
-
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view."""
         key = one(connection, QUERIES["given_key"], (event_id.encode(),))
@@ -253,7 +250,8 @@ class Transaction:
     def __init__(self, store: AccountStore, connection: apsw.Connection) -> None:
         self._store = store
         self._connection = connection
-        size, newest_us, at_us, low, high, overflow_us = fetch(connection, QUERIES["state"])[0]
+        size, newest_us, at_us, low, high, overflow_us, sealed = fetch(connection, QUERIES["state"])[0]
+        store.tail_events = size - sealed
         self.state = State(size, newest_us, at_us)
         self._first = size
         self._low, self._high, self._overflow_us = low, high, overflow_us

@@ -1,5 +1,5 @@
 -- name: state
-SELECT size, newest_us, at_us, low, high, overflow_us FROM log;
+SELECT size, newest_us, at_us, low, high, overflow_us, sealed FROM log;
 -- name: size
 SELECT size, overflow_us FROM log;
 -- name: sealed
@@ -103,7 +103,7 @@ SELECT 1 FROM tail LIMIT 1 OFFSET ?;
 -- name: seal_rows
 SELECT key, idx, doc, stamp FROM tail ORDER BY key LIMIT ?;
 -- name: unseal
-DELETE FROM tail WHERE key = ?;
+DELETE FROM tail WHERE key >= ?1 AND key <= ?2 AND idx < ?3;
 -- name: set_sealed
 UPDATE log SET sealed = sealed + ?1, crowded = crowded OR ?2;
 -- name: add_term

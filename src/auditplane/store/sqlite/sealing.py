@@ -48,21 +48,26 @@ def seal(store: AccountStore, *, everything: bool = False) -> bool:
         enough = SEAL_EVENTS + TAIL_KEPT_EVENTS
         if not everything and not fetch(connection, QUERIES["tail_holds"], (enough - 1,)):
             return False
+        size = one(connection, QUERIES["size"])
         rows, _ = fetch_bytes(
             connection, QUERIES["seal_rows"], (SEAL_EVENTS,), column=2, bytes_max=SEAL_BYTES
         )
     if not rows:
         return False
+    # All that takes long comes before the transaction, for which those who record wait.
     blocks = block.cut([Stored(*row) for row in rows])
+    words = [_words(store, sealed.events) for sealed in blocks]
+    tokens = [store.terms.of_event(event) for sealed in blocks for event in reversed(sealed.events)]
+    keys = [row[0] for row in rows]
     with suppress(_Overtaken), store.maintenance() as connection:
         changes = connection.total_changes()
-        connection.executemany(QUERIES["unseal"], [(row[0],) for row in rows])
+        fetch(connection, QUERIES["unseal"], (keys[0], keys[-1], size))
         if connection.total_changes() - changes != len(rows):
             raise _Overtaken
         ids = [_add(connection, sealed, _free_run(connection, sealed)) for sealed in blocks]
-        _add_words(store, connection, ids, blocks)
-        events = list(chain.from_iterable(reversed(sealed.events) for sealed in blocks))
-        crowded = postings.add(connection, [row[0] for row in rows], map(store.terms.of_event, events))
+        # These come last: FTS5 writes out what it has gathered whenever another table is written to.
+        connection.executemany(QUERIES["add_word"], list(zip(ids, words, strict=True)))
+        crowded = postings.add(connection, keys, tokens)
         fetch(connection, QUERIES["set_sealed"], (len(rows), crowded))
     return True
 
@@ -90,15 +95,6 @@ def _add(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
     return block_id
 
 
-def _add_words(
-    store: AccountStore, connection: apsw.Connection, ids: Sequence[int], blocks: Sequence[Sealed]
-) -> None:
-    """Adds the words of blocks, after all else: FTS5 writes out what it has gathered when another table is
-    written to."""
-    words = [(block_id, _words(store, sealed.events)) for block_id, sealed in zip(ids, blocks, strict=True)]
-    connection.executemany(QUERIES["add_word"], words)
-
-
 def _words(store: AccountStore, events: Sequence[Event]) -> str:
     return store.terms.of_words("\n".join(map(searched_text, events)))
 
@@ -121,17 +117,20 @@ def compact(store: AccountStore) -> bool:
     taken = [event for event in events[0] if event.key < bound]
     left = events[0][len(taken) :]
     joined = block.cut(list(merge(taken, chain.from_iterable(events[1:]), key=attrgetter("key"))))
-    words = [_words(store, decode_docs([event.doc for event in found])) for found in events]
+    if left:
+        joined.append(block.seal(left))
+    texts = [_words(store, decode_docs([event.doc for event in found])) for found in events]
+    dropped = [(header.id, text) for header, text in zip(headers, texts, strict=True)]
+    words = [_words(store, sealed.events) for sealed in joined]
     with suppress(_Overtaken), store.maintenance() as connection:
         for header in headers:
             _drop(connection, header)
-        ids = [_add(connection, sealed, large) for sealed in joined]
+        runs = [large] * len(joined)
         if left:
-            joined.append(block.seal(left))
-            ids.append(_add(connection, joined[-1], small))
-        dropped = [(header.id, text) for header, text in zip(headers, words, strict=True)]
+            runs[-1] = small
+        ids = [_add(connection, sealed, run) for sealed, run in zip(joined, runs, strict=True)]
         connection.executemany(QUERIES["drop_word"], dropped)
-        _add_words(store, connection, ids, joined)
+        connection.executemany(QUERIES["add_word"], list(zip(ids, words, strict=True)))
     return True
 
 
