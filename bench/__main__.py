@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from bench import dataset, load, machine, report, results
+from bench import dataset, load, machine, peers_chdb, peers_duckdb, peers_postgresql, report, results
 from bench.measures import PARTS
 from bench.parts import disk, export, query, record_batches, record_single
 from bench.processes import ROOT, Failed
 from bench.run import Run, say
+from bench.servers import AUDITPLANE, ORDINARY
 
 DATA: Final = ROOT / "bench" / ".data"
 
@@ -28,6 +29,8 @@ RUN: Final[dict[str, Callable[[Run], None]]] = {
     "query": query.run,
     "record_single": record_single.run,
 }
+
+SYSTEMS: Final = (AUDITPLANE, ORDINARY, peers_duckdb.NAME, peers_chdb.NAME, peers_postgresql.NAME)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BlockingIOError:
         print("Another run is under way.", file=sys.stderr)
         return 2
-    return _run(given.events, given.parts, given.workers)
+    return _run(given.events, given.parts, given.workers, given.systems)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -54,6 +57,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--events", type=_events, default=1_000_000, help="how many, a multiple of 10,000")
     parser.add_argument("--parts", type=_parts, default=list(RUN), help=f"some of {','.join(RUN)}")
     parser.add_argument("--workers", type=int, default=1, help="processes of each server (default: 1)")
+    parser.add_argument(
+        "--systems", type=_systems, default=frozenset(), help=f"some of {','.join(SYSTEMS)} (default: all)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -65,6 +71,15 @@ def _events(text: str) -> int:
     return int(text)
 
 
+def _systems(text: str) -> frozenset[str]:
+    wanted = frozenset(text.split(","))
+    if unknown := wanted - set(SYSTEMS):
+        raise argparse.ArgumentTypeError(
+            f"there is no system {', '.join(sorted(unknown))}; there are {', '.join(SYSTEMS)}"
+        )
+    return wanted
+
+
 def _parts(text: str) -> list[str]:
     wanted = text.split(",")
     if unknown := set(wanted) - set(RUN):
@@ -74,12 +89,12 @@ def _parts(text: str) -> list[str]:
     return [name for name in RUN if name in wanted]
 
 
-def _run(events: int, parts: Sequence[str], workers: int) -> int:
+def _run(events: int, parts: Sequence[str], workers: int, systems: frozenset[str]) -> int:
     date = datetime.now(UTC).date().isoformat()
     say(f"{events:,} events, parts {', '.join(parts)}")
     folder = DATA / str(events)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(dataset.load(DATA, events), folder, workers)
+    run = Run(dataset.load(DATA, events), folder, workers, systems)
     whole = True
     for name in parts:
         say(PARTS[name])

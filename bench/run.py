@@ -25,11 +25,15 @@ FAILURE_CHARS_MAX: Final = 500
 
 @dataclass
 class Run:
-    """What the parts share. `folder` holds the stores, which later runs use again."""
+    """What the parts share. `folder` holds the stores, which later runs use again.
+
+    `systems` are the names of those that take part beside the bare servers; all where it is empty.
+    """
 
     dataset: Dataset
     folder: Path
     workers: int
+    systems: frozenset[str] = frozenset()
     part: str = ""
     figures: list[Figure] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -48,6 +52,8 @@ class Run:
 
     def failed(self, system: str, error: Exception) -> None:
         """Keeps what went wrong with a system."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         self.failures[system] = " ".join(f"{type(error).__name__}: {error}".split())[:FAILURE_CHARS_MAX]
         say(f"  {system} failed: {self.failures[system]}")
 
@@ -87,7 +93,8 @@ class Run:
         return self.folder / "logs" / f"{name}.log"
 
     def present(self, trails: Sequence[Trail]) -> list[Trail]:
-        """Those that this machine has."""
+        """Those that are asked for and that this machine has."""
+        trails = [trail for trail in trails if not self.systems or trail.name in self.systems]
         self.missing |= {trail.name: trail.missing for trail in trails if trail.missing}
         return [trail for trail in trails if not trail.missing]
 
