@@ -62,7 +62,7 @@ def _record_all(path: Path) -> None:
                 (result,) = log.record(store, [log.Request(batch, SYSTEM)], log.clock)
                 if isinstance(result, Exception):
                     raise result
-            sealing.settle(store)
+                sealing.settle(store)  # each time: the file would keep the room of a long tail
         access = Access(folder, log.clock)
         access.ensure_admin_key()
         access.close()
