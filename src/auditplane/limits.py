@@ -22,6 +22,11 @@ PAGE_BYTES_MAX = 16 * 1024 * 1024
 QUERY_VALUES_MAX = 100
 QUERY_CHARS_MAX = 8_192
 CHUNK_BYTES = 1024 * 1024
+# Long answers: beyond so many at a time the steps of each are smaller, as is what is held for its reader.
+STREAMS_FEW_MAX = 16
+CHUNK_BYTES_MANY = 128 * 1024
+SEND_BYTES = 384 * 1024
+SEND_BYTES_MANY = 64 * 1024
 
 # A worker process.
 APPEND_EVENTS_WAITING_MAX = 100_000

@@ -304,19 +304,28 @@ class Answer:
 
     A step is a list of parts, most of about PART_BYTES: larger pieces of memory cost much more to get than
     to fill. `size` is the size of the log that it shows. With `packed` the bytes are zstd frames, stored
-    ones passed through as they are.
+    ones passed through as they are. A step gives about `step_bytes`.
     """
 
-    def __init__(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
+    def __init__(
+        self,
+        store: AccountStore,
+        query: Query,
+        form: Form,
+        *,
+        packed: bool,
+        step_bytes: int = limits.CHUNK_BYTES,
+    ) -> None:
         self._reader = reader.Reader(store, query, csv=form.is_csv, raw=form is Form.CSV_RAW)
         self._form, self._packed = form, packed
         self._passing = packed and form not in (Form.JSON, Form.ENVELOPE)
+        self._docs_bytes = step_bytes * (_PACKED_RATIO if self._passing else 1)
         self.size = self._reader.size
 
     def __iter__(self) -> Iterator[list[bytes]]:
         texts = [render.head(self._form)]
         empty = True
-        for pieces in self._reader.pieces(limits.CHUNK_BYTES * (_PACKED_RATIO if self._passing else 1)):
+        for pieces in self._reader.pieces(self._docs_bytes):
             out: list[bytes] = []
             for piece in pieces:
                 if self._passing and piece.frames:

@@ -177,9 +177,9 @@ async def _stream(
     encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
     sizes: list[int] = []
 
-    def steps() -> Steps:
+    def steps(step_bytes: int) -> Steps:
         with state.folder.account(key.account) as store:
-            answer = log.Answer(store, query, form, packed=encoding == "zstd")
+            answer = log.Answer(store, query, form, packed=encoding == "zstd", step_bytes=step_bytes)
             sizes.append(answer.size)
             yield from gzipped(answer) if encoding == "gzip" else answer
 

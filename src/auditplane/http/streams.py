@@ -13,11 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from itertools import chain
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from auditplane import limits
 from auditplane.errors import AuditplaneError, Unavailable
 from auditplane.http.connections import Address, break_off
 from auditplane.zstd import compress
@@ -26,9 +27,6 @@ T = TypeVar("T")
 
 Steps: TypeAlias = Generator[list[bytes], None, None]
 """What an answer is made of: a step is a list of parts, none of them large."""
-
-# The server below holds about five parts for a slow reader. Larger ones were no faster.
-SEND_BYTES: Final = 384 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +57,15 @@ def encoded(body: bytes, encoding: str | None) -> bytes:
     return body
 
 
+MakeSteps: TypeAlias = Callable[[int], Steps]
+"""Begins the steps of an answer, each of about so many bytes."""
+
+
 class Stepper:
     """The steps of an answer, made one at a time on whatever thread asks."""
 
-    def __init__(self, make: Callable[[], Steps]) -> None:
-        self._make = make
+    def __init__(self, make: MakeSteps, step_bytes: int) -> None:
+        self._make, self._step_bytes = make, step_bytes
         self._steps: Steps | None = None
         self._closed = False
         self._mutex = threading.Lock()
@@ -74,7 +76,7 @@ class Stepper:
             if self._closed:
                 return None
             if self._steps is None:
-                self._steps = self._make()
+                self._steps = self._make(self._step_bytes)
             return next(self._steps, None)
 
     def close(self) -> None:
@@ -92,10 +94,12 @@ class Streams:
         self.stall_seconds = stall_seconds
         self._threads = threads
         self._tasks: dict[asyncio.Task[None], Address] = {}
+        self._begun = 0
         self._closing = False
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        """How many there are, from before their first step to their end."""
+        return self._begun
 
     def cut(self) -> None:
         """Breaks off all of them, and those that begin from now on."""
@@ -108,20 +112,23 @@ class Streams:
         """Runs a function on a reading thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    async def start(
-        self, make: Callable[[], Steps], headers: Mapping[str, str], media_type: str
-    ) -> "StreamedAnswer":
+    async def start(self, make: MakeSteps, headers: Mapping[str, str], media_type: str) -> "StreamedAnswer":
         """An answer of the steps that `make` gives; the first is made before this returns."""
-        stepper = Stepper(make)
+        self._begun += 1
+        few = self._begun <= limits.STREAMS_FEW_MAX
+        stepper = Stepper(make, limits.CHUNK_BYTES if few else limits.CHUNK_BYTES_MANY)
         try:
             first = await self.run(stepper.next)
         except BaseException:
             self.drop(stepper)
             raise
-        return StreamedAnswer(self, stepper, first, headers, media_type)
+        # The server below holds about five parts for a slow reader.
+        send_bytes = limits.SEND_BYTES if few else limits.SEND_BYTES_MANY
+        return StreamedAnswer(self, stepper, first, send_bytes, headers, media_type)
 
     def drop(self, stepper: Stepper) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
+        self._begun -= 1
         try:
             self._threads.submit(stepper.close)
         except RuntimeError:
@@ -148,12 +155,14 @@ class StreamedAnswer(Response):
         streams: Streams,
         stepper: Stepper,
         first: list[bytes] | None,
+        send_bytes: int,
         headers: Mapping[str, str],
         media_type: str,
     ) -> None:
         super().__init__(None, headers=headers, media_type=media_type)
         del self.headers["content-length"]
         self._streams, self._stepper, self._first = streams, stepper, first
+        self._send_bytes = send_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer, or as much of it as the reader takes and the store gives."""
@@ -196,10 +205,10 @@ class StreamedAnswer(Response):
         parts, self._first = self._first, None
         while parts is not None:
             for part in parts:
-                for start in range(0, len(part), SEND_BYTES):
+                for start in range(0, len(part), self._send_bytes):
                     if gone.done():
                         raise ReaderGone
-                    await self._send_part(send, part[start : start + SEND_BYTES])
+                    await self._send_part(send, part[start : start + self._send_bytes])
             parts = await self._streams.run(self._stepper.next)
 
     async def _send_part(self, send: Send, part: bytes) -> None:

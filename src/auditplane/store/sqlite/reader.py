@@ -105,12 +105,12 @@ class Reader:
 
     # Giving out.
 
-    def pieces(self, step_bytes: int = limits.CHUNK_BYTES) -> Iterator[list[Piece]]:
-        """The answer, in steps of docs of about `step_bytes`; what stands together is one piece."""
+    def pieces(self, docs_bytes: int = limits.CHUNK_BYTES) -> Iterator[list[Piece]]:
+        """The answer, in steps of docs of about `docs_bytes`; what stands together is one piece."""
         while not self._done():
             pieces: list[Piece] = []
             with self._store.snapshot() as connection:
-                for part in self._step(connection, step_bytes):
+                for part in self._step(connection, docs_bytes):
                     docs, frames = (
                         ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part)
                     )
