@@ -339,28 +339,32 @@ class Keeper:
         while not self._stopping.wait(pause):
             began = time.monotonic()
             try:
-                busy = self._look_around()
+                worked, more = self._look_around()
             except Exception:  # noqa: BLE001 - the keeper goes on
                 _log.exception("upkeep failed")
                 pause = KEEPER_RETRY_SECONDS
             else:
                 # Looking through very many accounts must not keep a processor busy.
-                spent = 0.0 if busy else time.monotonic() - began
-                pause = max(KEEPER_SECONDS, spent / KEEPER_SHARE_MAX)
+                spent = 0.0 if worked else time.monotonic() - began
+                pause = 0.0 if more else max(KEEPER_SECONDS, spent / KEEPER_SHARE_MAX)
 
-    def _look_around(self) -> bool:
-        """Tends every account that was written to since it was last in order; says whether there was one."""
-        found = False
+    def _look_around(self) -> tuple[bool, bool]:
+        """Tends every account that was written to since it was last in order.
+
+        Says whether there was one, and whether there is more to do at once.
+        """
+        worked = more = False
         for name in self._folder.accounts():
             mark = self._folder.wal_mark(name)
             if self._stopping.is_set():
                 break
             if self._seen.get(name, (0, 0)) != mark and time.monotonic() >= self._retry_at.get(name, 0.0):
-                found = True
+                worked = True
                 self._seen[name] = mark
                 if self._tend(name, sealing.tend):
+                    more = True
                     del self._seen[name]
-        return found
+        return worked, more
 
     def _tend(self, name: str, work: Callable[[AccountStore], bool | None]) -> bool:
         """Works on an account; says whether there is more to do. What goes wrong is logged once."""
