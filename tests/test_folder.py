@@ -147,7 +147,7 @@ def test_a_store_in_use_is_never_closed(folder: DataFolder, monkeypatch: pytest.
 
     def work(seed: int) -> None:
         draw = random.Random(seed)
-        for at in range(40):
+        for at in range(20):
             with folder.account(draw.choice(names)) as store:
                 record(store, [spec(at), spec(seed)], log.clock())
                 steps = iter(log.Answer(store, Query(), Form.NDJSON, packed=False))
@@ -161,7 +161,7 @@ def test_a_store_in_use_is_never_closed(folder: DataFolder, monkeypatch: pytest.
         list(threads.map(work, range(4)))
     assert len(folder._open) <= 3
     assert not folder._in_use
-    assert sum(len(entries_of(folder, name)) for name in names) == 4 * 40 * 2
+    assert sum(len(entries_of(folder, name)) for name in names) == 4 * 20 * 2
 
 
 def entries_of(folder: DataFolder, name: str) -> list[object]:

@@ -126,7 +126,7 @@ def test_the_first_microsecond_of_1970(store: AccountStore) -> None:
     assert len(whole(store, Query(order=Order.ASC)).splitlines()) == 2
 
 
-@pytest.mark.parametrize("events", [ulid.COUNTERS, ulid.COUNTERS + 1, 2 * ulid.COUNTERS])
+@pytest.mark.parametrize("events", [ulid.COUNTERS, ulid.COUNTERS + 1])
 def test_more_events_of_one_microsecond_than_it_has_keys(store: AccountStore, events: int) -> None:
     """They run over into later keys, and their neighbours with them, yet dates are those of the events."""
     model = Model()
@@ -175,7 +175,7 @@ def test_full_microseconds_are_not_walked_again(store: AccountStore, monkeypatch
 def test_two_processes_record_into_one_account(path: Path) -> None:
     """Indexes have no gap, assigned timestamps rise in their order, and nothing acknowledged is lost."""
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
-        running = [processes.submit(hammer, path, at, 40, step) for at, step in enumerate((0, -5_000_000, 3))]
+        running = [processes.submit(hammer, path, at, 20, step) for at, step in enumerate((0, -5_000_000, 3))]
         acknowledged = [one for process in running for one in process.result()]
     with opened(path) as store:
         log_of = entries(store)

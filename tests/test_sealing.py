@@ -307,7 +307,7 @@ def test_all_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = [threading.Thread(target=until_stopped, args=(one, seed)) for seed, one in enumerate(work)]
     for thread in threads:
         thread.start()
-    stop.wait(1.5)
+    stop.wait(1.0)
     stop.set()
     for thread in threads:
         thread.join()
