@@ -235,6 +235,7 @@ def test_the_same_again_is_answered_as_the_first_time(store: AccountStore) -> No
         {"configuration": "gw"},
         {"details": {"a": 1}},
         {"timestamp": format_us(START_US - 6)},
+        {"timestamp": format_us(START_US + 6)},
     ],
 )
 def test_the_same_id_with_other_content_is_a_conflict(store: AccountStore, other: Spec) -> None:

@@ -269,6 +269,8 @@ def test_all_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two keepers, two recorders and two readers in threads: nothing is wrong, lost or doubled."""
     shrink(monkeypatch, SEAL_EVENTS=40, TAIL_KEPT_EVENTS=20, BLOCK_EVENTS=16, FRAME_EVENTS=4, RUNS_MAX=2)
     shrink(monkeypatch, CHUNK_BYTES=3_000, BLOCKS_MAX=2, TAIL_ROWS_MAX=16, REPACK_ENTRIES=64, TILE_ENTRIES=16)
+    monkeypatch.setattr(sealing, "WAL_BYTES_TO_COPY", 50_000)
+    monkeypatch.setattr(sealing, "WAL_BYTES_MAX", 200_000)
     stop = threading.Event()
     failures: list[BaseException] = []
     ids: list[str] = []
@@ -366,6 +368,32 @@ def test_a_reader_from_outside_that_stays(store: AccountStore, monkeypatch: pyte
     fetch(outside, "COMMIT")
     outside.close()
     sealing.tend(store)
+    assert store.wal_bytes == 0
+
+
+def test_a_copy_that_another_process_makes(store: AccountStore) -> None:
+    """Who finds another at it leaves it to that one; this is no failure of the upkeep."""
+    record(store, [spec()])
+    reader, other = apsw.Connection(str(store.path)), apsw.Connection(str(store.path))
+    fetch(reader, "BEGIN")
+    fetch(reader, "SELECT * FROM tail")
+    record(store, [spec()])
+    other.set_busy_timeout(500)
+    fetch(other, "SELECT * FROM tail")  # before that it knows of no write-ahead log
+
+    def copy_in_vain() -> None:
+        with pytest.raises(apsw.BusyError):  # it waits for the reader, and holds what others need to copy
+            other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    copying = threading.Thread(target=copy_in_vain)
+    copying.start()
+    while copying.is_alive():
+        store.checkpoint(whole=False)
+        time.sleep(0.01)
+    fetch(reader, "COMMIT")
+    reader.close()
+    other.close()
+    store.checkpoint(whole=True)
     assert store.wal_bytes == 0
 
 
