@@ -22,6 +22,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "quick-start": "a server that records and answers, in five minutes",
         "recording": "from the shell and from Python, so that nothing is lost or doubled",
         "reading": "filters, forms, pages, and a feed that misses nothing",
+        "command-line": "the commands that read, follow, download, record and import",
         "collector": "a whole configuration, and what its polls mean",
     },
     "Reference": {

@@ -6,7 +6,8 @@
             print(event["description"])
 
 Long answers are streamed. One that breaks off raises ConnectionLost and is never taken for a whole one; what
-a server refuses raises Refused, with its messages.
+a server refuses raises Refused, with its messages. Both are in `auditplane.errors`, as is InvalidConfig, for
+an address or a key that can't be used.
 """
 
 from auditplane.client.client import Client, Recorded

@@ -30,7 +30,8 @@ _OCTETS: Final = "application/octet-stream"
 class Recorded:
     """A page of the log in the order of its commits.
 
-    `docs` are events as JSON. `next_after` is the index to go on after; `log_size` the size of the log then.
+    `docs` are events, each the UTF-8 JSON of one. `next_after` is the index, counted from 0, to go on after:
+    that of the last event looked at, whether it matched or not. `log_size` is how many events the log held.
     """
 
     docs: tuple[bytes, ...]
@@ -46,15 +47,24 @@ class Recorded:
 class Client:
     """A client of one account, by one API key; not to be shared between threads.
 
-    Requests that change nothing when they are repeated are sent again when the server asks for it. All
-    methods raise Refused and ConnectionLost.
+    A context manager, which closes its connections. Requests that change nothing when they are repeated are
+    sent again, five times in all, when the server asks for it by Retry-After. Redirects are not followed.
+
+    Every method that asks the server raises Refused when it answers with an error, and ConnectionLost when
+    it can't be reached, falls silent, or its answer breaks off; those that are iterators raise them while
+    they are iterated.
     """
 
     def __init__(
         self, url: str, api_key: str, *, timeout: float = TIMEOUT_SECONDS, ca_cert: Path | None = None
     ) -> None:
-        """`timeout` is in seconds, of silence; `ca_cert` a PEM file of authorities to trust instead of the
-        system's. Raises InvalidConfig."""
+        """A client of the server at `url`, such as `https://audit.example.com:3001`; connects when needed.
+
+        `timeout` is how many seconds of silence are taken for a lost connection; to connect may take 10 of
+        them at the most. `ca_cert` is a PEM file of authorities to trust instead of the system's.
+
+        Raises `auditplane.errors.InvalidConfig` for a URL, a key or a file that can't be used.
+        """
         self._transport = Transport(url, api_key, timeout, ca_cert)
 
     def __enter__(self) -> Self:
@@ -66,20 +76,29 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes its connections; the client is of no use then."""
         self._transport.close()
 
     def record(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Records events, all or none; returns their ids once they are on disk."""
+        """Records events, all or none; returns their ids, in their order, once they are on disk.
+
+        An event has the members of the API's (`user`, `action`, `resourceKind`, `resourceName` and more); at
+        most 10,000 in a call. After ConnectionLost they may be stored or not: where each has an `id`, a
+        ULID, the same call may be made again, and stores nothing twice. Raises TypeError for a value that
+        JSON can't hold.
+        """
         have_ids = all(event.get("id") for event in events)
         return self.record_json(msgspec.json.encode(events), repeatable=have_ids)
 
     def record_json(self, body: bytes, *, repeatable: bool = False) -> list[str]:
-        """Records the event or the array of events in a JSON text; `repeatable` when each has an id."""
+        """Records the event, or the array of events, in a JSON text in UTF-8; otherwise like `record`.
+
+        `repeatable` says that each has an id, so that the request may be sent again.
+        """
         return self._record(body, _JSON, repeatable=repeatable)
 
     def record_lines(self, body: bytes, *, repeatable: bool = False) -> list[str]:
-        """Records NDJSON, one event a line; `repeatable` when each has an id."""
+        """Records NDJSON, one event a line, in UTF-8; otherwise like `record_json`."""
         return self._record(body, _NDJSON, repeatable=repeatable)
 
     def _record(self, body: bytes, media_type: str, *, repeatable: bool) -> list[str]:
@@ -90,13 +109,13 @@ class Client:
             return ids
 
     def get(self, event_id: str) -> dict[str, Any]:
-        """One event."""
+        """The event of an id, with all its members. Raises Refused of status 404 when there is none."""
         with self._transport.opened("GET", f"{_EVENTS}/{quote(event_id, safe='')}", _JSON) as answer:
             event: dict[str, Any] = self._json(answer, dict[str, Any])
             return event
 
     def count(self, where: Filter = EVERYTHING) -> int:
-        """How many events match."""
+        """How many events match; all of the account without `where`."""
         parameters = where.parameters()
         with self._transport.opened("GET", f"{_EVENTS}/count", _JSON, parameters=parameters) as answer:
             return int(self._json(answer, dict[str, int])["count"])
@@ -104,14 +123,19 @@ class Client:
     def events(
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The events that match, at most `limit` of them; newest first unless `order` says otherwise."""
+        """The events that match, each with all its members, while they come.
+
+        They are the newest first (`desc`), the oldest first (`asc`), or in the order in which they were
+        recorded; at most `limit` of them, asked for in pages of up to 10,000. The log is shown as it was at
+        the first request, however much is recorded meanwhile.
+        """
         for line in self.lines(where, order=order, limit=limit):
             yield self._decoded(line, dict[str, Any])
 
     def lines(
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
     ) -> Iterator[bytes]:
-        """Like `events`, each as its JSON."""
+        """Like `events`, each as its JSON in UTF-8, without a line feed: what a program passes on."""
         asked = [*where.parameters(), (queries.ORDER, order)]
         if limit is None:
             with self._transport.opened("GET", _EVENTS, _NDJSON, parameters=asked) as answer:
@@ -130,9 +154,11 @@ class Client:
             parameters = [*asked, (queries.CURSOR, httpx2.URL(following["url"]).params[queries.CURSOR])]
 
     def recorded_after(self, index: int = -1, where: Filter = EVERYTHING, *, limit: int = 1_000) -> Recorded:
-        """The events that match among those committed after that of an index, the first `limit` of them.
+        """The events that match among those recorded after that of an index, the first `limit` of them.
 
-        Who asks again after `next_after` misses none and gets none twice.
+        The index counts from 0 as events were recorded; -1 is before the first. `limit` is from 1 to 10,000.
+        Who asks again after `next_after` misses none and gets none twice. An index that the log has not
+        reached gives an empty page: where `log_size` is not greater, it is not the log that was followed.
         """
         parameters = [
             *where.parameters(),
@@ -155,9 +181,10 @@ class Client:
     def download(
         self, form: FileForm = "csv", where: Filter = EVERYTHING, *, order: Order = "desc"
     ) -> Iterator[bytes]:
-        """All events that match as a file, chunk by chunk.
+        """All events that match as a file in UTF-8, piece by piece; a piece may end within an event.
 
-        It is CSV, CSV with cells that look like formulas left as they are (`raw`), or NDJSON.
+        `form` is CSV, CSV with cells that look like formulas left as they are (`raw`), or NDJSON. A file is
+        whole when the iterator ends without an error, and only then.
         """
         parameters = [*where.parameters(), (queries.ORDER, order)]
         if form == "ndjson":

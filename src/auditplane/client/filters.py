@@ -9,8 +9,11 @@ from auditplane import query as queries
 class Filter:
     """Choices of values; an event must match one value of each choice that is given.
 
-    Dates are in one of the forms that the server takes (`query.DATE_FORMS`), both ends included. Each of
-    `words` is a text whose words must all occur in an event.
+    `configurations` are names, of any version, or `name:version`; `users` match in any case; `kinds` and
+    `names` are those of the resource. Each of `words` is a text whose words must all occur in an event.
+
+    Dates are texts such as `20260318`, a whole day in UTC, `20260318173000`, or RFC 3339; both ends are
+    included. The server refuses what it can't read.
     """
 
     configurations: tuple[str, ...] = ()
@@ -23,7 +26,7 @@ class Filter:
     max_date: str | None = None
 
     def parameters(self) -> list[tuple[str, str]]:
-        """The parameters of a URL that ask for it."""
+        """The parameters of a URL that ask for it, in the names of the API."""
         choices = {
             queries.CONFIGURATION: self.configurations,
             queries.USER: self.users,

@@ -144,7 +144,8 @@ class AccountStore:
         """Copies the write-ahead log into the database; with `whole` it is emptied, and writers wait."""
         with self._kept() as keeper:
             if not whole:
-                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                with suppress(apsw.BusyError):  # another process is at it
+                    keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
             keeper.set_busy_timeout(EMPTY_WAIT_MS)
             try:
