@@ -79,6 +79,7 @@ CONSTANTS: Final[dict[str, Sequence[int]]] = {
     "TERM_KEYS_MIN": range(1, 5),
     "TERM_KEYS_MAX": range(4, 9),
     "FEW_MATCHES": (0, 1, 5, 50),
+    "FEW_BLOCKS": (0, 1, 3, 256),
     "ENTRY_ROWS_MAX": range(2, 5),
     "KEYS_AT_ONCE": range(1, 9),
     "LOADED_BYTES_MAX": (1, 1_000, 10**6),

@@ -76,8 +76,11 @@ FROM json_each(?1) CROSS JOIN block ON block.id = (
     SELECT below.id FROM block AS below WHERE below.run = ?2 AND below.low <= value ORDER BY below.low DESC LIMIT 1
 )
 WHERE high >= value;
--- name: block_csv
-SELECT data FROM block_csv WHERE id = ?;
+-- name: csv_in
+SELECT id, data FROM block_csv WHERE id IN (SELECT value FROM json_each(?));
+-- name: blocks_in
+SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+FROM block WHERE id IN (SELECT value FROM json_each(?));
 -- name: block_stamps
 SELECT data FROM block_stamps WHERE id = ?;
 
@@ -91,8 +94,8 @@ SELECT count(*) FROM term WHERE term MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
 SELECT crowded FROM log;
 -- name: word_rows
 SELECT rowid FROM word WHERE word MATCH ?1 AND rowid >= ?2 AND rowid <= ?3;
--- name: word_any
-SELECT 1 FROM word WHERE word MATCH ?1 LIMIT 1;
+-- name: word_few
+SELECT rowid FROM word WHERE word MATCH ?1 LIMIT ?2;
 
 -- name: entries_from
 SELECT first, count, keys FROM entry

@@ -6,8 +6,9 @@ an index in recorded order. So sealing, compaction and recording may go on betwe
 Keys are walked downwards; for ascending order they are negated (`sign`), so that there is one way to walk.
 """
 
+import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import chain, count
@@ -36,6 +37,7 @@ TERM_KEYS_MIN: Final = 32
 TERM_KEYS_FIRST: Final = 128
 TERM_KEYS_MAX: Final = 2_048
 FEW_MATCHES: Final = 5_000
+FEW_BLOCKS: Final = 256
 ENTRY_ROWS_MAX: Final = 64
 DOC_BYTES_TYPICAL: Final = 384
 
@@ -110,9 +112,11 @@ class Reader:
         while not self._done():
             pieces: list[Piece] = []
             with self._store.snapshot() as connection:
-                for part in self._step(connection, docs_bytes):
+                parts = self._step(connection, docs_bytes)
+                csv = self._csv_frames(connection, parts)
+                for part in parts:
                     docs, frames = (
-                        ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part)
+                        ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part, csv)
                     )
                     if not pieces or bool(pieces[-1].docs) != bool(docs):
                         pieces.append(Piece([], []))
@@ -155,13 +159,29 @@ class Reader:
         lines = self._lines(connection, header, header.low, header.high)
         return lines if self._sign > 0 else reversed(list(lines))
 
-    def _whole(self, connection: apsw.Connection, part: Packed) -> tuple[list[bytes], list[bytes]]:
+    def _csv_frames(self, connection: apsw.Connection, parts: "Sequence[Line | Packed]") -> dict[int, bytes]:
+        """The CSV of the whole blocks of a step, by their ids, where it is wanted as it is stored."""
+        if not self._csv or self._sign < 0:
+            return {}
+        ids = [
+            part.header.id
+            for part in parts
+            if isinstance(part, Packed) and not (self._raw and part.header.guarded)
+        ]
+        frames: dict[int, bytes] = dict(fetch(connection, QUERIES["csv_in"], (json.dumps(ids),)))
+        if len(frames) != len(ids):
+            raise self._store.lacks(f"the CSV of one of the blocks {ids}")
+        return frames
+
+    def _whole(
+        self, connection: apsw.Connection, part: Packed, csv: Mapping[int, bytes]
+    ) -> tuple[list[bytes], list[bytes]]:
         """The docs of a whole block, or its frames."""
         header = part.header
-        if self._sign < 0 or (self._csv and self._raw and header.guarded):
+        if header.id in csv:
+            return [], [csv[header.id]]
+        if self._csv or self._sign < 0:
             return [line.doc for line in self._opened(connection, header)], []
-        if self._csv:
-            return [], [self._store.data(connection, "block_csv", header.id)]
         return [], self._store.frames(connection, block.frame_ids(header.id, 0, header.count))
 
     def _done(self) -> bool:
@@ -311,22 +331,40 @@ class Reader:
 
         It also rises where they hold more than STEP_BYTES. They come in the order of the walk.
         """
-        if self._words and not fetch(connection, QUERIES["word_any"], (self._words,)):
-            return [], horizon
-        found: list[Header] = []
-        for (run,) in fetch(connection, QUERIES["runs"]):
-            headers, complete = self._headers_of(connection, run)
-            if not complete:
-                horizon = max(horizon, self._bottom(headers[-1]))
-            found.extend(headers)
+        few = self._few_with_words(connection)
+        if few is not None:
+            found = few
+        else:
+            found, horizon = self._all_headers(connection, horizon)
+            found = self._with_words(connection, found)
         found = [header for header in found if self._top(header) >= horizon]
-        found = self._with_words(connection, found)
         found.sort(key=self._top, reverse=True)
         bytes_left = STEP_BYTES
         for at, header in enumerate(found):
             bytes_left -= header.docs_bytes
             if bytes_left < 0 and self._top(header) < self._next:
                 return found[:at], self._top(header) + 1
+        return found, horizon
+
+    def _few_with_words(self, connection: apsw.Connection) -> list[Header] | None:
+        """The blocks between `_next` and the end that may hold the words; None when there are many."""
+        if not self._words:
+            return None
+        ids = [row[0] for row in fetch(connection, QUERIES["word_few"], (self._words, FEW_BLOCKS + 1))]
+        if len(ids) > FEW_BLOCKS:
+            return None
+        low, high = self._range()
+        headers = [Header(*row) for row in fetch(connection, QUERIES["blocks_in"], (json.dumps(ids),))]
+        return [header for header in headers if header.low <= high and header.high >= low]
+
+    def _all_headers(self, connection: apsw.Connection, horizon: int) -> tuple[list[Header], int]:
+        """Those of all runs, and the horizon."""
+        found: list[Header] = []
+        for (run,) in fetch(connection, QUERIES["runs"]):
+            headers, complete = self._headers_of(connection, run)
+            if not complete:
+                horizon = max(horizon, self._bottom(headers[-1]))
+            found.extend(headers)
         return found, horizon
 
     def _headers_of(self, connection: apsw.Connection, run: int) -> tuple[list[Header], bool]:
