@@ -111,7 +111,7 @@ WRONG_KEYS = [
     NEUMANN.replace("c74f20a3", "c74f20a4"),
     NEUMANN.replace("c74f20a3", "C74F20A3"),
     NEUMANN.replace("c74f20a3", "c74f20a"),
-    NEUMANN.replace("ARpc", "AhpC"),  # another algorithm
+    NEUMANN.replace("ARpc", "Ahpc"),  # another algorithm
     NEUMANN.replace("ARpc", "ARpd"),
     NEUMANN.replace("ARpc", "AR\u00b2c"),
     NEUMANN[:-1],
@@ -276,6 +276,13 @@ def test_what_is_no_note_is_refused(note: bytes) -> None:
 def test_only_texts_are_signed(text: str) -> None:
     with pytest.raises(ProofError, match=r"The text of a note"):
         sign_note(text, [KEY])
+
+
+@pytest.mark.parametrize("text", ["a\tb\n", "a\r\n", "a\x00\n", "\x1b[2J\n"])
+def test_a_signed_text_with_control_characters_is_refused(text: str) -> None:
+    encoded = b64encode(KEY.verifier.id + KEY.sign(text.encode())).decode()
+    with pytest.raises(ProofError, match=r"without other control characters"):
+        open_note(f"{text}\n— {ORIGIN} {encoded}\n".encode(), [KEY.verifier])
 
 
 def test_a_text_may_have_empty_lines_and_look_signed() -> None:

@@ -332,6 +332,27 @@ def test_a_changed_range_proof_is_refused() -> None:
                     assert refused(verify, first, packed, size, path, wrong)
 
 
+def test_the_error_says_what_is_wrong_with_a_path() -> None:
+    inclusion, consistency = TREE.path(5, 13), TREE.proof(6, 13)
+    root, old_root = TREE.root(13), TREE.root(6)
+    for path, wrong in (
+        (inclusion[:-1], r"too short for entry 5 of 13"),
+        ([*inclusion, root], r"too long for entry 5 of 13"),
+        ([*inclusion[:-1], root], r"from entry 5 does not lead to the root of 13 entries"),
+    ):
+        with pytest.raises(ProofError, match=wrong):
+            merkle.verify_inclusion(5, 13, leaf(5), path, root)
+    for path, wrong in (
+        ([], r"too short for 6 of 13"),
+        (consistency[:-1], r"too short for 6 of 13"),
+        ([*consistency, root], r"too long for 6 of 13"),
+        ([root, *consistency[1:]], r"does not lead to the root of 6 entries"),
+        ([*consistency[:-1], root], r"does not lead to the root of 13 entries"),
+    ):
+        with pytest.raises(ProofError, match=wrong):
+            merkle.verify_consistency(6, 13, path, old_root, root)
+
+
 def test_what_is_not_there_is_refused() -> None:
     for index, size in ((0, 0), (-1, 1), (1, 1), (5, 4)):
         with pytest.raises(ProofError, match=r"There is no entry"):
@@ -352,7 +373,8 @@ anything = st.binary(max_size=70) | hashes
 def test_no_other_error_comes_of_anything(
     one: int, other: int, leaf: bytes, path: list[bytes], root: bytes
 ) -> None:
-    """And nothing is proved by it; that of the empty log and of equal sizes need no proof."""
+    """And nothing is proved by it, but what needs no proof: one leaf, the empty log, equal sizes."""
+    assume(leaf != root)
     assert refused(merkle.verify_inclusion, one, other, leaf, path, root)
     assert refused(merkle.verify_range, one, leaf, other, path, root)
     assume(one not in (0, other))
