@@ -94,6 +94,10 @@ class NewerFormat(StoreError):
     """The data folder was written by a newer version."""
 
 
+class ProofError(AuditplaneError):
+    """A proof, a checkpoint or a key of the log is malformed, or proves something else."""
+
+
 class Refused(AuditplaneError):
     """A server answered a request with an error.
 
