@@ -14,6 +14,7 @@ from typing import Any, Final
 from auditplane.errors import InvalidConfig
 from auditplane.event import SECRET_WORDS, Rules, nearest
 
+_LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 WORKERS_MAX: Final = 64
 
@@ -31,6 +32,9 @@ class Config:
     kinds_extra: tuple[str, ...]
     secret_words: tuple[str, ...]
     stall_seconds: int
+    log_name: str | None
+    log_key: Path | None
+    log_public: bool
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -75,6 +79,20 @@ def _kinds(value: Any) -> tuple[str, ...]:
     return kinds
 
 
+def _log_name(value: Any) -> str:
+    if not isinstance(value, str) or not _LOG_NAME.fullmatch(value):
+        raise InvalidConfig(f"must be letters, digits, dots, - and _, at most 64, is {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise InvalidConfig(f"must be true or false, is {value!r}")
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting: how it is read, what it is when not given, and what it is for."""
@@ -88,6 +106,8 @@ class Setting:
         """The default as a person reads it."""
         if self.default in (None, ()):
             return "none"
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
         return ", ".join(self.default) if isinstance(self.default, tuple) else str(self.default)
 
 
@@ -105,6 +125,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "streams.stall-seconds": Setting(
         _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
+    "log.name": Setting(
+        _log_name, None, "The name of this server in the origin of its logs; fixed once the key is made."
+    ),
+    "log.key": Setting(_path, None, "A file with the key that signs checkpoints, in place of DATA/log.key."),
+    "log.public": Setting(_flag, False, "Serve checkpoints, tiles and keys of logs without an API key."),
 }
 
 
@@ -157,6 +182,9 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         kinds_extra=values["kinds.extra"],
         secret_words=values["details.secret-words"],
         stall_seconds=values["streams.stall-seconds"],
+        log_name=values["log.name"],
+        log_key=values["log.key"],
+        log_public=values["log.public"],
     )
 
 

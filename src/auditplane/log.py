@@ -1,4 +1,4 @@
-"""The use cases of an account's log: record, read, count, get.
+"""The use cases of an account's log: record, read, count, get, prove.
 
 Recording is synchronous here: `Recorder` runs it on a few threads, one an account at a time, and lets the
 requests that wait share a commit. An answer is given only after the commit is on disk.
@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from auditplane import limits, merkle, render, ulid
-from auditplane.errors import Conflict, InvalidEvents, NotFound, Unavailable
+from auditplane.checkpoint import Checkpoint, SignerKey, open_note, sign_checkpoint
+from auditplane.errors import Conflict, Damaged, InvalidEvents, NotFound, ProofError, Unavailable
 from auditplane.event import Batch, Event, decode_doc, encode_docs
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
-from auditplane.store import Piece, Stored
+from auditplane.store import Piece, Signed, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.folder import DataFolder
+from auditplane.store.sqlite.tree import Tree
+from auditplane.tiles import ENTRIES, Tile, entry_bundle, tile_width
 from auditplane.times import format_all, format_us, parse_rfc3339
 from auditplane.zstd import compress, decompress_all
 
@@ -41,6 +44,7 @@ _BASE64_LAST: Final = b"AQgw" * 64
 
 
 PART_BYTES: Final = 192 * 1024
+CHECKPOINT_US: Final = 1_000_000
 SEALING_SECONDS_MAX: Final = 1.0
 SEALING_PAUSE_SECONDS: Final = 0.01
 
@@ -384,12 +388,88 @@ def page(store: AccountStore, query: Query, limit: int) -> tuple[list[bytes], Cu
 
 def get(store: AccountStore, event_id: str) -> bytes:
     """The doc of an event; raises NotFound."""
+    return _stored(store, event_id).doc
+
+
+def _stored(store: AccountStore, event_id: str) -> Stored:
     stored = store.get(event_id.upper()) if ulid.is_ulid(event_id.upper()) else None
     if stored is None:
         raise NotFound("There is no event of this id.")
-    return stored.doc
+    return stored
 
 
 def count(store: AccountStore, query: Query) -> int:
     """How many events match a query."""
     return reader.count_matching(store, query)
+
+
+# Proving.
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An event, and what proves that it stands in the log of a signed checkpoint."""
+
+    stored: Stored
+    path: Sequence[bytes]
+    signed: Signed
+
+
+def checkpoint(store: AccountStore, key: SignerKey, clock: Clock, *, size_min: int = 0) -> Signed:
+    """A checkpoint of what is committed, of at least `size_min` entries; stored before it is returned.
+
+    A new one is signed when the log has grown and the last is older than CHECKPOINT_US. Raises Damaged when
+    the log does not hold any more what was signed.
+    """
+    with store.snapshot() as connection:
+        last = store.checkpoint_in(connection)
+        size = store.size_in(connection)
+        now = clock()
+        if last is not None and _is_by(last, key):
+            is_fresh = last.size >= size_min and 0 <= now - last.at_us < CHECKPOINT_US
+            if last.size == size or is_fresh:
+                return last
+        nodes = Tree(store, connection).nodes(size)
+        if last is not None and (last.size > size or merkle.root(last.size, nodes) != last.root):
+            raise Damaged(
+                f"{store.path} does not hold any more what its checkpoint of {last.size} entries signed; "
+                "nothing more is signed. Keep the folder as it is, and find out what changed it."
+            )
+        root = merkle.root(size, nodes)
+    note = sign_checkpoint(Checkpoint(key.name, size, root), [key])
+    return store.keep_checkpoint(Signed(size, root, now, note))
+
+
+def _is_by(signed: Signed, key: SignerKey) -> bool:
+    try:
+        open_note(signed.note, [key.verifier])
+    except ProofError:
+        return False
+    return True
+
+
+def proof(store: AccountStore, event_id: str, key: SignerKey, clock: Clock) -> Proven:
+    """An event and its proof; raises NotFound."""
+    stored = _stored(store, event_id)
+    signed = checkpoint(store, key, clock, size_min=stored.index + 1)
+    with store.snapshot() as connection:
+        nodes = Tree(store, connection).nodes(signed.size)
+        return Proven(stored, merkle.inclusion_path(stored.index, signed.size, nodes), signed)
+
+
+def consistency(store: AccountStore, old: int, new: int) -> list[bytes]:
+    """What proves that the log of `new` entries begins with those of `old`; raises NotFound."""
+    with store.snapshot() as connection:
+        size = store.size_in(connection)
+        if not old <= new <= size:
+            raise NotFound(f"The log has {size} entries; `from` and `to` are up to that, in this order.")
+        return merkle.consistency_path(old, new, Tree(store, connection).nodes(new))
+
+
+def tile(store: AccountStore, wanted: Tile) -> bytes:
+    """The hashes of a tile, or an entry bundle (C2SP tlog-tiles); raises NotFound."""
+    with store.snapshot() as connection:
+        if wanted.width > tile_width(wanted.level, wanted.n, store.size_in(connection)):
+            raise NotFound("The log has no such tile yet.")
+        packed = Tree(store, connection).tile(wanted)
+    return entry_bundle(packed) if wanted.level == ENTRIES else packed

@@ -22,7 +22,7 @@ from auditplane import limits, log, ulid
 from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
-from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder
+from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
 from auditplane.times import format_us
 
 KEY_PREFIX: Final = "ap_"
@@ -52,12 +52,13 @@ class Right(Enum):
     READ = "read"
     RECORD = "record"
     MANAGE = "manage"
+    VERIFY = "verify"
 
 
 _RIGHTS: Final = {
-    Role.READER: {Right.READ},
-    Role.WRITER: {Right.RECORD},
-    Role.ADMIN: {Right.READ, Right.RECORD, Right.MANAGE},
+    Role.READER: {Right.READ, Right.VERIFY},
+    Role.WRITER: {Right.RECORD, Right.VERIFY},
+    Role.ADMIN: {Right.READ, Right.RECORD, Right.MANAGE, Right.VERIFY},
 }
 _NEEDED_ROLE: Final = {
     Right.READ: "a reader or an admin",
@@ -252,7 +253,7 @@ class Access:
             self._changes.execute(_QUERIES["add_key"], row).fetchall()
             self._record(key, "Created", by, by_key)
             if keep_at is not None:
-                _write_secret(keep_at, secret)
+                write_secret(keep_at, secret)
         return key, secret
 
     def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
@@ -344,16 +345,3 @@ def _shared_bytes(path: Path, size: int) -> mmap.mmap:
 def _key(row: Sequence[Any]) -> Key:
     key_id, account, role, description, envelope, *times = row
     return Key(key_id, account, Role(role), description, bool(envelope), *times)
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, f"{secret}\n".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    unfinished.rename(path)

@@ -3,7 +3,7 @@
 import cyclopts
 
 from auditplane import __version__
-from auditplane.cli import accounts, keys, profiles, read, server
+from auditplane.cli import accounts, keys, logs, profiles, read, server
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
 from auditplane.cli.importing import import_events
@@ -26,6 +26,7 @@ app.command(record)
 app.command(import_events, name="import")
 app.command(keys.app)
 app.command(accounts.app)
+app.command(logs.app)
 app.command(profiles.app)
 app.command(completion)
 

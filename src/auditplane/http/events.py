@@ -28,7 +28,7 @@ LIST_PATH: Final = "/v1/audit-events"
 INLINE_BYTES_MAX: Final = 16 * 1024
 LOG_SIZE_HEADER: Final = "Auditplane-Log-Size"
 NEXT_AFTER_HEADER: Final = "Auditplane-Next-After"
-_PRIVATE: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+PRIVATE: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 
 
 async def record(request: Request) -> Response:
@@ -72,7 +72,7 @@ async def download(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.READ)
     query = _query(request, state, key, queries.DOWNLOAD_PARAMETERS)
-    given = [value for name, value in _parameters(request) if name == queries.RAW and value]
+    given = [value for name, value in parameters(request) if name == queries.RAW and value]
     raw = queries.flag(given[0] if given else None, queries.RAW)
     form = Form.CSV_RAW if raw else Form.CSV
     headers = {"Content-Disposition": f'attachment; filename="{_file_name(key.account, query)}"'}
@@ -103,27 +103,27 @@ async def get(request: Request) -> Response:
         with state.folder.account(key.account) as store:
             return log.get(store, event_id)
 
-    return Response(await state.streams.run(found), headers=_PRIVATE, media_type=JSON)
+    return Response(await state.streams.run(found), headers=PRIVATE, media_type=JSON)
 
 
 def json_answer(value: object, status: int = 200) -> Response:
     """A JSON answer that nobody may keep."""
-    return Response(msgspec.json.encode(value), status, _PRIVATE, JSON)
+    return Response(msgspec.json.encode(value), status, PRIVATE, JSON)
 
 
 def _query(request: Request, state: State, key: Key, allowed: tuple[str, ...]) -> Query:
     kinds = state.rules(key.account).kinds
-    return parse_query(_parameters(request), account=key.account, allowed=allowed, kinds=kinds)
+    return parse_query(parameters(request), account=key.account, allowed=allowed, kinds=kinds)
 
 
 def no_parameters(request: Request) -> None:
     """Refuses parameters where there are none; raises InvalidQuery."""
     if request.scope["query_string"]:
-        name = next((name for name, _ in _parameters(request)), "")
+        name = next((name for name, _ in parameters(request)), "")
         raise InvalidQuery(f"{name[:64]!r} is not a parameter of this; it takes none.")
 
 
-def _parameters(request: Request) -> list[tuple[str, str]]:
+def parameters(request: Request) -> list[tuple[str, str]]:
     """The parameters in their order. Starlette would read UTF-8 that is not escaped as Latin-1, and put other
     characters where there is none; raises InvalidQuery instead."""
     text: bytes = request.scope["query_string"]
@@ -147,13 +147,13 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
         return encoded(body, encoding), cursor, size
 
     body, cursor, size = await state.streams.run(made)
-    headers = {**_PRIVATE, LOG_SIZE_HEADER: str(size)}
+    headers = {**PRIVATE, LOG_SIZE_HEADER: str(size)}
     if encoding:
         headers["Content-Encoding"] = encoding
     if query.order is Order.RECORDED:
         headers[NEXT_AFTER_HEADER] = str(_next_after(query, cursor, size))
     if cursor:
-        items = [(name, value) for name, value in _parameters(request) if name != queries.CURSOR and value]
+        items = [(name, value) for name, value in parameters(request) if name != queries.CURSOR and value]
         items.append((queries.CURSOR, encode_cursor(cursor, query, key.account)))
         headers["Link"] = f'<{LIST_PATH}?{urlencode(items)}>; rel="next"'
     return Response(body, headers=headers, media_type=negotiation.MEDIA_TYPES[form])
@@ -183,7 +183,7 @@ async def _stream(
             sizes.append(answer.size)
             yield from gzipped(answer) if encoding == "gzip" else answer
 
-    all_headers = {**_PRIVATE, **headers}
+    all_headers = {**PRIVATE, **headers}
     if encoding:
         all_headers["Content-Encoding"] = encoding
     answer = await state.streams.start(steps, all_headers, media_type)

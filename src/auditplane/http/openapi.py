@@ -102,7 +102,7 @@ def document(extra_kinds: Sequence[str]) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}],
-        "tags": [{"name": "audit-events"}, {"name": "api-keys"}, {"name": "server"}],
+        "tags": [{"name": "audit-events"}, {"name": "log"}, {"name": "api-keys"}, {"name": "server"}],
         "paths": _paths(),
         "components": {"schemas": _schemas(extra_kinds), "securitySchemes": _security()},
     }
@@ -122,6 +122,13 @@ def _paths() -> Json:
         },
         "/v1/audit-events/count": {"get": _named("countAuditEvents", _count())},
         "/v1/audit-events/{id}": {"get": _named(GET_EVENT, _get())},
+        "/v1/audit-events/{id}/proof": {"get": _named("proveAuditEvent", _prove())},
+        "/v1/log/{account}/key": {"get": _named("getLogKey", _log_text("Get the verifier key of the log"))},
+        "/v1/log/{account}/checkpoint": {
+            "get": _named("getCheckpoint", _log_text("Get a signed checkpoint (C2SP tlog-checkpoint)"))
+        },
+        "/v1/log/{account}/tile/{path}": {"get": _named("getTile", _tile())},
+        "/v1/log/{account}/consistency": {"get": _named("proveConsistency", _consistency())},
         "/v1/api-keys": {
             "get": _named("listApiKeys", _list_keys()),
             "post": _named("createApiKey", _create_key()),
@@ -250,6 +257,81 @@ def _count() -> Json:
 def _get() -> Json:
     answer = {"200": {"description": "OK", "content": {JSON: {"schema": _EVENT}}}}
     return _operation("audit-events", "Get an audit event", [_id()], answer, (400, 401, 403, 404, 500, 503))
+
+
+_BASE64: Final[Json] = {"type": "string", "format": "byte"}
+_LOG_PROBLEMS: Final = (400, 401, 404, 500, 503, 507)
+
+
+def _prove() -> Json:
+    properties = {
+        "doc": {"type": "string", "description": "The JSON of the event, as it was hashed"},
+        "stamp": {"type": "string", "description": "When and by which key it was recorded, and a salt"},
+        "index": {"type": "integer", "minimum": 0},
+        "size": {"type": "integer", "minimum": 1},
+        "root": _BASE64,
+        "path": {"type": "array", "items": _BASE64},
+        "checkpoint": {"type": "string", "description": "A signed checkpoint of this size and root"},
+    }
+    answer = _ok(properties)
+    answer["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
+    return _operation(
+        "log", "Prove that an event is in the log", [_id()], answer, (400, 401, 403, 404, 500, 503, 507)
+    )
+
+
+def _log_account() -> Json:
+    return {
+        "name": "account",
+        "in": "path",
+        "required": True,
+        "description": "The account of the API key",
+        "schema": {"type": "string"},
+    }
+
+
+def _log_text(summary: str) -> Json:
+    answer = {"200": {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+    return _operation("log", summary, [_log_account()], answer, _LOG_PROBLEMS)
+
+
+def _tile() -> Json:
+    path = {
+        "name": "path",
+        "in": "path",
+        "required": True,
+        "description": "As in C2SP tlog-tiles: `0/x001/234`, `1/000.p/17`, or `entries/000`",
+        "schema": {"type": "string"},
+    }
+    answer = {"200": {"description": "OK", "content": {OCTETS: {}}}}
+    return _operation(
+        "log", "Get a tile, or a bundle of entries", [_log_account(), path], answer, _LOG_PROBLEMS
+    )
+
+
+def _consistency() -> Json:
+    sizes = [
+        {
+            "name": name,
+            "in": "query",
+            "required": True,
+            "description": description,
+            "schema": {"type": "integer", "minimum": 0},
+        }
+        for name, description in (("from", "Size of the earlier log"), ("to", "Size of the later one"))
+    ]
+    properties = {
+        "from": {"type": "integer"},
+        "to": {"type": "integer"},
+        "path": {"type": "array", "items": _BASE64},
+    }
+    return _operation(
+        "log",
+        "Prove that a log begins with an earlier one",
+        [_log_account(), *sizes],
+        _ok(properties),
+        _LOG_PROBLEMS,
+    )
 
 
 def _list_keys() -> Json:

@@ -34,7 +34,8 @@ from auditplane.access import Access
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
 from auditplane.log import clock
-from auditplane.store.sqlite import sealing
+from auditplane.signing import log_key
+from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder, hold
 
@@ -82,6 +83,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         _wait_for_orphans(config.data)
         address = _address(config)
         admin_key = _prepare(folder)
+        log_key(config.data, config.log_name, config.log_key)  # made now, or found to be of no use
         keeper = Keeper(folder)
         keeper.start()
         try:
@@ -389,7 +391,10 @@ class Keeper:
 def _settle(store: AccountStore, deadline: float) -> None:
     """Seals and joins what there is until the deadline, and copies it out of the write-ahead log."""
     while time.monotonic() < deadline and (
-        sealing.seal(store, everything=True) or sealing.compact(store) or sealing.repack(store)
+        sealing.seal(store, everything=True)
+        or sealing.compact(store)
+        or sealing.repack(store)
+        or tree.grow(store)
     ):
         pass
     store.checkpoint(whole=True)

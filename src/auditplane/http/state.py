@@ -15,6 +15,7 @@ from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
 from auditplane.http.metrics import EVENTS_WAITING, STREAMS
 from auditplane.http.streams import Streams
+from auditplane.signing import log_key
 from auditplane.store.sqlite.folder import DataFolder
 
 API_KEY_HEADER = b"x-bindplane-api-key"
@@ -26,7 +27,8 @@ class State:
     """The open data folder, who may use it, and the threads that work on it."""
 
     def __init__(self, config: Config, clock: log.Clock) -> None:
-        self.config = config
+        self.config, self.clock = config, clock
+        self.log_key = log_key(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
         self.recorder = log.Recorder(self.folder, clock, self._deliver)

@@ -37,6 +37,15 @@ class Stored:
     stamp: bytes
 
 
+class Signed(NamedTuple):
+    """A signed checkpoint as it is stored: `at_us` is when, `note` its text."""
+
+    size: int
+    root: bytes
+    at_us: int
+    note: bytes
+
+
 class Piece(NamedTuple):
     """Some events of an answer, in its order: docs, or else the zstd frames of their rendered text.
 

@@ -14,7 +14,7 @@ import apsw
 
 from auditplane import ulid
 from auditplane.errors import Damaged, StoreError
-from auditplane.store import State, Stored
+from auditplane.store import Signed, State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import (
@@ -162,7 +162,25 @@ class AccountStore:
     def size(self) -> int:
         """The next index."""
         with self.snapshot() as connection:
-            return int(one(connection, QUERIES["size"]))
+            return self.size_in(connection)
+
+    def size_in(self, connection: apsw.Connection) -> int:
+        """The next index in a view."""
+        return int(one(connection, QUERIES["size"]))
+
+    def checkpoint_in(self, connection: apsw.Connection) -> Signed | None:
+        """The newest signed checkpoint in a view."""
+        rows = fetch(connection, QUERIES["checkpoint"])
+        return Signed(*rows[0]) if rows else None
+
+    def keep_checkpoint(self, signed: Signed) -> Signed:
+        """Stores a checkpoint on the disk; returns the newest, which may be one of another process."""
+        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
+            newest = self.checkpoint_in(self._writer)
+            if newest is not None and newest.size > signed.size:
+                return newest
+            fetch(self._writer, QUERIES["set_checkpoint"], signed)
+            return signed
 
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view."""

@@ -4,6 +4,7 @@
     DIR/control.db         keys, accounts, settings (see `access`)
     DIR/accounts/NAME.db   the log of an account
     DIR/admin.key          the key made at first start
+    DIR/log.key            the key that signs checkpoints
 
 Folders have mode 0700, files 0600.
 """
@@ -134,3 +135,17 @@ def hold(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Writes a file that only its owner can read, whole or not at all."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, f"{secret}\n".encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unfinished.rename(path)
+    sync_folder(path.parent)

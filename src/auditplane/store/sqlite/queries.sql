@@ -153,3 +153,17 @@ UPDATE log SET tiled = ?;
 SELECT keys, hashes FROM entry WHERE first >= ? ORDER BY first LIMIT ?;
 -- name: drop_entries
 DELETE FROM entry WHERE first >= ?1 AND first < ?2;
+
+-- name: entry_hashes
+SELECT first, hashes FROM entry
+WHERE first >= (SELECT coalesce(max(first), 0) FROM entry WHERE first <= ?1) AND first < ?2 ORDER BY first;
+-- name: nodes
+SELECT hash FROM node WHERE level = ?1 AND n >= ?2 AND n < ?3 ORDER BY n;
+-- name: next_node
+SELECT coalesce(max(n) + 1, 0) FROM node WHERE level = ?;
+-- name: add_node
+INSERT INTO node (level, n, hash) VALUES (?, ?, ?);
+-- name: checkpoint
+SELECT size, root, at_us, note FROM checkpoint;
+-- name: set_checkpoint
+INSERT OR REPLACE INTO checkpoint (one, size, root, at_us, note) VALUES (1, ?, ?, ?, ?);

@@ -18,7 +18,7 @@ from auditplane.event import Event, decode_docs
 from auditplane.merkle import ENTRY_BYTES
 from auditplane.query import searched_text
 from auditplane.store import Stored
-from auditplane.store.sqlite import block, postings
+from auditplane.store.sqlite import block, postings, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header, Sealed
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
@@ -203,7 +203,7 @@ def _tiles(first: int, keys: "array[int]", hashes: bytes) -> Iterator[tuple[int,
 
 def tend(store: AccountStore) -> bool:
     """One round of all that is due, each a bounded step; says whether there may be more to do."""
-    busy = [seal(store), compact(store), repack(store)]
+    busy = [seal(store), compact(store), repack(store), tree.grow(store)]
     if store.wal_bytes_to_copy() > WAL_BYTES_TO_COPY:
         store.checkpoint(whole=False)
     # Not while a reader from outside keeps much from being copied: writers would wait in vain.
@@ -214,6 +214,6 @@ def tend(store: AccountStore) -> bool:
 
 def settle(store: AccountStore) -> None:
     """Leaves the smallest folder: everything sealed and copied out of the write-ahead log."""
-    while seal(store, everything=True) or compact(store) or repack(store):
+    while seal(store, everything=True) or compact(store) or repack(store) or tree.grow(store):
         pass
     store.checkpoint(whole=True)

@@ -37,6 +37,24 @@ CREATE TABLE entry (
     hashes BLOB NOT NULL
 ) STRICT;
 
+-- The Merkle tree over the entries: number `n` of the hashes of level `level` of C2SP tlog-tiles, from level 1
+-- on, each over 256 of the level below. Those of the newest entries are missing until upkeep adds them.
+CREATE TABLE node (
+    level INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (level, n)
+) STRICT, WITHOUT ROWID;
+
+-- The newest checkpoint, stored before anybody sees it: a signed note (C2SP tlog-checkpoint).
+CREATE TABLE checkpoint (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    at_us INTEGER NOT NULL,
+    note BLOB NOT NULL
+) STRICT;
+
 -- Sealed events: up to 512 neighbours in key order. The blocks of one run don't overlap. `last_index` is the
 -- greatest index; `guarded` tells that the CSV holds cells which the formula guard changed.
 CREATE TABLE block (

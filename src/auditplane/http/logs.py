@@ -1,0 +1,128 @@
+"""The routes of `/v1/log/{account}`, and the proofs of single events.
+
+Paths below `/v1/log/{account}` are those of C2SP tlog-tiles. What they serve are commitments, which show
+nothing of the events: any key of the account may ask for them, and anybody where `log.public` is set.
+"""
+
+import base64
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auditplane import log
+from auditplane.access import Right
+from auditplane.checkpoint import Proof, format_proof
+from auditplane.errors import InvalidQuery, NotFound
+from auditplane.http.events import PRIVATE, json_answer, no_parameters, parameters
+from auditplane.http.problems import JSON, OCTETS
+from auditplane.http.state import State
+from auditplane.tiles import parse_tile_path
+
+TEXT: Final = "text/plain; charset=utf-8"
+FOR_EVER: Final = "max-age=31536000, immutable"
+
+
+async def key(request: Request) -> Response:
+    """`GET /v1/log/{account}/key`: the verifier key of the log, to be kept elsewhere."""
+    state: State = request.state.server
+    account = _account(request, state)
+    no_parameters(request)
+    text = f"{state.log_key.for_account(account).verifier}\n"
+    return Response(text, headers=PRIVATE, media_type=TEXT)
+
+
+async def checkpoint(request: Request) -> Response:
+    """`GET /v1/log/{account}/checkpoint`: a signed checkpoint (C2SP tlog-checkpoint)."""
+    state: State = request.state.server
+    account = _account(request, state)
+    no_parameters(request)
+
+    def signed() -> bytes:
+        with state.folder.account(account) as store:
+            return log.checkpoint(store, state.log_key.for_account(account), state.clock).note
+
+    return Response(await state.streams.run(signed), headers=PRIVATE, media_type=TEXT)
+
+
+async def tile(request: Request) -> Response:
+    """`GET /v1/log/{account}/tile/…`: a tile or an entry bundle (C2SP tlog-tiles)."""
+    state: State = request.state.server
+    account = _account(request, state)
+    no_parameters(request)
+    wanted = parse_tile_path("tile/" + request.path_params["path"])
+    if wanted is None:
+        raise NotFound("This is not the path of a tile.")
+
+    def read() -> bytes:
+        with state.folder.account(account) as store:
+            return log.tile(store, wanted)
+
+    whose = "public" if state.config.log_public else "private"
+    headers = {"Cache-Control": f"{whose}, {FOR_EVER}"}
+    return Response(await state.streams.run(read), headers=headers, media_type=OCTETS)
+
+
+async def consistency(request: Request) -> Response:
+    """`GET /v1/log/{account}/consistency`: proves that a log is the beginning of a later one."""
+    state: State = request.state.server
+    account = _account(request, state)
+    old, new = _sizes(request)
+
+    def path() -> list[bytes]:
+        with state.folder.account(account) as store:
+            return log.consistency(store, old, new)
+
+    hashes = [base64.b64encode(each).decode() for each in await state.streams.run(path)]
+    return json_answer({"from": old, "to": new, "path": hashes})
+
+
+async def proof(request: Request) -> Response:
+    """`GET /v1/audit-events/{id}/proof`: an event with its proof, or the proof alone (C2SP tlog-proof)."""
+    state: State = request.state.server
+    reader = state.key(request, Right.READ)
+    no_parameters(request)
+    event_id: str = request.path_params["id"]
+    signer = state.log_key.for_account(reader.account)
+
+    def proven() -> log.Proven:
+        with state.folder.account(reader.account) as store:
+            return log.proof(store, event_id, signer, state.clock)
+
+    found = await state.streams.run(proven)
+    if request.headers.get("accept", JSON).partition(",")[0].strip().startswith("text/plain"):
+        text = format_proof(Proof(found.stored.index, tuple(found.path), found.signed.note))
+        return Response(text, headers=PRIVATE, media_type=TEXT)
+    members = {
+        "doc": found.stored.doc.decode(),
+        "stamp": found.stored.stamp.decode(),
+        "index": found.stored.index,
+        "size": found.signed.size,
+        "root": base64.b64encode(found.signed.root).decode(),
+        "path": [base64.b64encode(each).decode() for each in found.path],
+        "checkpoint": found.signed.note.decode(),
+    }
+    return Response(msgspec.json.encode(members), headers=PRIVATE, media_type=JSON)
+
+
+def _account(request: Request, state: State) -> str:
+    """The account of the path, when the caller may see its log; raises NotFound when there is none to see."""
+    account: str = request.path_params["account"]
+    if state.config.log_public:
+        if not state.folder.has_log(account):
+            raise NotFound("There is no log of this name.")
+    elif state.key(request, Right.VERIFY).account != account:
+        raise NotFound("The API key is of another account than this log.")
+    return account
+
+
+def _sizes(request: Request) -> tuple[int, int]:
+    given = parameters(request)
+    found = dict(given)
+    if len(given) != 2 or found.keys() != {"from", "to"}:
+        raise InvalidQuery("Give the sizes `from` and `to`, once each, and nothing else.")
+    for name, text in found.items():
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise InvalidQuery(f"{name}: must be a number of entries, is {text[:32]!r}.")
+    return int(found["from"]), int(found["to"])
