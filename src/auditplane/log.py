@@ -351,8 +351,7 @@ class Answer:
     def _texts(self, piece: Piece) -> Iterator[bytes]:
         if piece.docs:
             yield render.body(piece.docs, self._form)
-        for text in decompress_all(piece.frames):
-            yield render.lines(text, self._form)
+        yield from decompress_all(piece.frames, render.line_end(self._form))
 
     def _encoded(self, texts: list[bytes]) -> list[bytes]:
         """Texts as they are sent."""

@@ -43,10 +43,9 @@ def body(docs: Sequence[bytes], form: Form) -> bytes:
     return _separator(form).join([*docs, b""])
 
 
-def lines(text: bytes, form: Form) -> bytes:
-    """Some events of an answer, from their rendered lines: CSV or NDJSON."""
-    separator = _separator(form)
-    return text if form.is_csv or separator == b"\n" else text.replace(b"\n", separator)
+def line_end(form: Form) -> bytes:
+    """What each line of stored lines, CSV or NDJSON, ends with in an answer in place of a line feed."""
+    return b"\n" if form.is_csv else _separator(form)
 
 
 def end(last: bytes, form: Form) -> bytes:

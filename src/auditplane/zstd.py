@@ -14,7 +14,9 @@ import zstandard
 from auditplane.errors import Damaged
 
 LEVEL: Final = 3
-GROUP_BYTES: Final = 48 * 1024
+# Smaller by a tenth and quicker to read, but twice the work to make: for what is read in small frames.
+SMALL_LEVEL: Final = 6
+GROUP_BYTES: Final = 32 * 1024
 
 _Group: TypeAlias = list[bytes | bytearray | memoryview]
 
@@ -24,6 +26,7 @@ class _Contexts(threading.local):
 
     def __init__(self) -> None:
         self.compress = zstandard.ZstdCompressor(LEVEL, write_checksum=True).compress
+        self.compress_small = zstandard.ZstdCompressor(SMALL_LEVEL, write_checksum=True).compress
         self.decompress = zstandard.ZstdDecompressor().decompress
         self.decompress_many = zstandard.ZstdDecompressor().multi_decompress_to_buffer
 
@@ -37,6 +40,11 @@ def compress(data: bytes) -> bytes:
     return _contexts.compress(data)
 
 
+def compress_small(data: bytes) -> bytes:
+    """One frame of the higher level."""
+    return _contexts.compress_small(data)
+
+
 def decompress(frame: bytes | memoryview) -> bytes:
     """The content of one frame made by `compress`; raises Damaged."""
     try:
@@ -45,12 +53,15 @@ def decompress(frame: bytes | memoryview) -> bytes:
         raise _damaged(error) from error
 
 
-def decompress_all(frames: Sequence[bytes]) -> list[bytes]:
-    """The contents of some frames, joined to a few texts, half of them by another thread; raises Damaged."""
+def decompress_all(frames: Sequence[bytes], line_end: bytes = b"\n") -> list[bytes]:
+    """The contents of some frames, joined to a few texts, their line feeds replaced by `line_end`.
+
+    Half of them are made by another thread. Raises Damaged.
+    """
     groups = _grouped(frames)
     half = len(groups) // 2
-    later = _helper.submit(_decompress_groups, groups[half:]) if half else None
-    first = _decompress_groups(groups[:half] if half else groups)
+    later = _helper.submit(_decompress_groups, groups[half:], line_end) if half else None
+    first = _decompress_groups(groups[:half] if half else groups, line_end)
     return first + later.result() if later else first
 
 
@@ -67,13 +78,23 @@ def _grouped(frames: Sequence[bytes]) -> list[_Group]:
     return groups
 
 
-def _decompress_groups(groups: Sequence[_Group]) -> list[bytes]:
+def _decompress_groups(groups: Sequence[_Group], line_end: bytes) -> list[bytes]:
+    return [_decompress_group(group, line_end) for group in groups]
+
+
+def _decompress_group(group: _Group, line_end: bytes) -> bytes:
+    plain = line_end == b"\n"
     try:
+        if len(group) == 1:
+            text = _contexts.decompress(group[0])
+            return text if plain else text.replace(b"\n", line_end)
         # A group at once: it takes the interpreter's lock once, which other threads want too.
-        many = [_contexts.decompress_many(group, threads=1) for group in groups]
+        texts = _contexts.decompress_many(group, threads=1)
     except (zstandard.ZstdError, MemoryError) as error:
         raise _damaged(error) from error
-    return [b"".join(cast("Iterable[bytes]", texts)) for texts in many]
+    if plain:
+        return b"".join(cast("Iterable[bytes]", texts))
+    return b"".join([texts[at].tobytes().replace(b"\n", line_end) for at in range(len(texts))])
 
 
 def _damaged(error: Exception) -> Damaged:

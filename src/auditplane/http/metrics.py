@@ -16,8 +16,14 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # It would ask the system for the process's id at each count, in case of a fork; workers never fork.
+    _PID: Final = os.getpid()
+    values.ValueClass = values.MultiProcessValue(lambda: _PID)  # type: ignore[no-untyped-call]
 
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"))
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST

@@ -16,9 +16,9 @@ from auditplane.errors import Damaged
 from auditplane.event import Event, decode_docs
 from auditplane.render import csv_lines
 from auditplane.store import Stored
-from auditplane.zstd import compress, decompress
+from auditplane.zstd import compress, compress_small, decompress
 
-BLOCK_EVENTS: Final = 512
+BLOCK_EVENTS: Final = 1_024
 BLOCK_BYTES: Final = 1024 * 1024
 FRAME_EVENTS: Final = 32
 FRAME_BITS: Final = 9
@@ -61,7 +61,8 @@ def seal(rows: Sequence[Stored]) -> Sealed:
     newest_first = rows[::-1]
     docs = [row.doc for row in newest_first]
     frames = [
-        compress(b"\n".join(docs[i : i + FRAME_EVENTS]) + b"\n") for i in range(0, len(docs), FRAME_EVENTS)
+        compress_small(b"\n".join(docs[i : i + FRAME_EVENTS]) + b"\n")
+        for i in range(0, len(docs), FRAME_EVENTS)
     ]
     events = decode_docs(docs)
     csv, guarded = csv_lines(events, guard=True)

@@ -196,33 +196,32 @@ class Reader:
             return self._step_terms(connection, self._match, budget)
         return self._step_blocks(connection, budget)
 
-    def _passing(self, lines: list[Line], *, whole: bool) -> list[Line]:
-        """The lines that match; `whole` when no index has looked at all filters."""
+    def _passing(self, lines: list[Line], *, whole: bool, held: bool = False) -> list[Line]:
+        """The lines that match; `whole` when no index has looked at all filters.
+
+        `held` when those without the words were ruled out before.
+        """
         if not whole and not self.check_times:
             return lines
-        if whole and self._words:
-            lines = self._holding_words(lines)
+        if whole and self._words and not held:
+            held_at = self._holding_words(b"\n".join([line.doc for line in lines]))
+            lines = [lines[at] for at in held_at]
         matches = self._query.matches if whole else self._query.in_time
         events = decode_docs([line.doc for line in lines])
         return [line for line, event in zip(lines, events, strict=True) if matches(event)]
 
-    def _holding_words(self, lines: list[Line]) -> list[Line]:
-        """Rules most lines out without decoding them."""
-        texts = fold(b"\n".join([line.doc for line in lines]).decode()).split("\n")
+    def _holding_words(self, docs: bytes) -> Sequence[int]:
+        """Which of some docs, one a line, may hold the words: most are ruled out without decoding them."""
+        text = fold(docs.decode())
         found: set[int] = set()
         for words in self._query.words:
-            candidates: Sequence[int] = range(len(lines))
-            for word in words:
-                candidates = [at for at in candidates if word in texts[at]]
-            found.update(candidates)
-        return [lines[at] for at in sorted(found)]
-
-    def _may_hold_words(self, docs: bytes) -> bool:
-        """Rules most docs out, many at once."""
-        if not self._words:
-            return True
-        text = fold(docs.decode())
-        return any(all(word in text for word in words) for words in self._query.words)
+            if all(word in text for word in words):
+                lines = text.split("\n")
+                candidates: Sequence[int] = range(len(lines))
+                for word in words:
+                    candidates = [at for at in candidates if word in lines[at]]
+                found.update(candidates)
+        return sorted(found)
 
     # By exact values: the terms hold the keys.
 
@@ -424,11 +423,11 @@ class Reader:
         """The matching lines of a block between two keys."""
         if self._match is None:
             lines = list(self._lines(connection, header, low, high))
-            return self._passing(lines, whole=self._query.filtered)
+            return self._passing(lines, whole=self._query.filtered, held=True)
         bounds = max(low, header.low), min(high, header.high)
         wanted = set(postings.keys(connection, self._match, *bounds, at_most=KEY_MAX))
         found = self._lines(connection, header, low, high) if wanted else ()
-        return self._passing([line for line in found if line.position in wanted], whole=True)
+        return self._passing([line for line in found if line.position in wanted], whole=True, held=True)
 
     def _lines(self, connection: apsw.Connection, header: Header, low: int, high: int) -> Iterator[Line]:
         """The lines of a block between two keys, newest first, that this answer may show and may match."""
@@ -441,11 +440,13 @@ class Reader:
         frames = store.frames(connection, block.frame_ids(header.id, first, end))
         for at, frame in zip(starts, frames, strict=False):
             text = decompress(frame)
-            if self._may_hold_words(text):
-                here = newest_first[at : at + block.FRAME_EVENTS]
-                for key, doc in zip(here, block.split(text, len(here)), strict=True):
-                    if low <= key <= high and key not in hidden:
-                        yield Line(key, doc)
+            here = newest_first[at : at + block.FRAME_EVENTS]
+            candidates = self._holding_words(text[:-1]) if self._words else range(len(here))
+            if candidates:
+                docs = block.split(text, len(here))
+                for line in candidates:
+                    if low <= here[line] <= high and here[line] not in hidden:
+                        yield Line(here[line], docs[line])
 
     def _hidden(self, connection: apsw.Connection, header: Header, keys: Sequence[int]) -> Collection[int]:
         """The keys of a block that this answer does not show."""

@@ -55,7 +55,7 @@ CREATE TABLE checkpoint (
     note BLOB NOT NULL
 ) STRICT;
 
--- Sealed events: up to 512 neighbours in key order. The blocks of one run don't overlap. `last_index` is the
+-- Sealed events: up to 1,024 neighbours in key order. The blocks of one run don't overlap. `last_index` is the
 -- greatest index; `guarded` tells that the CSV holds cells which the formula guard changed.
 CREATE TABLE block (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
