@@ -23,6 +23,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "recording": "from the shell and from Python, so that nothing is lost or doubled",
         "reading": "filters, forms, pages, and a feed that misses nothing",
         "command-line": "the commands that read, follow, download, record and import",
+        "proving": "check the trail without trusting the server",
         "collector": "a whole configuration, and what its polls mean",
     },
     "Reference": {

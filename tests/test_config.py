@@ -19,6 +19,9 @@ OTHERS = {
     "kinds.extra": ("Playbook, Runbook", ("Playbook", "Runbook")),
     "details.secret-words": ("pin,otp", ("pin", "otp")),
     "streams.stall-seconds": ("5", 5),
+    "log.name": ("audit.example", "audit.example"),
+    "log.key": ("elsewhere/log.key", Path("elsewhere/log.key")),
+    "log.public": ("true", True),
 }
 MEMBERS = {"details.secret-words": "secret_words", "streams.stall-seconds": "stall_seconds"}
 
@@ -34,7 +37,7 @@ def toml(name: str, value: object) -> str:
     written = (
         str(list(value))
         if isinstance(value, tuple)
-        else repr(value)
+        else repr(value).lower()
         if isinstance(value, int)
         else f'"{value}"'
     )
@@ -64,7 +67,8 @@ def test_flags_go_before_the_environment_and_that_before_the_file(name: str, tmp
     """Each setting is taken from the first place that gives it."""
     text, value = OTHERS[name]
     default = config.SETTINGS[name].default
-    shown = ",".join(default) if isinstance(default, tuple) else str(default)
+    shown = ",".join(default) if isinstance(default, tuple) else config.SETTINGS[name].shown_default
+    shown = "" if default is None else shown
     file = tmp_path / "file.toml"
     file.write_text(toml(name, value))
     variable = config.variable(name)

@@ -83,7 +83,7 @@ def type_in(server: Server, script: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["quick-start.md", "recording.md", "reading.md", "command-line.md", "collector.md", "README.md"]
+    "name", ["quick-start.md", "recording.md", "reading.md", "proving.md", "command-line.md", "collector.md", "README.md"]
 )
 def test_every_command_of_the_page_works(name: str, server: Server) -> None:
     """Who types what the page says, from top to bottom, gets no error."""

@@ -174,11 +174,16 @@ class AccountStore:
         return Signed(*rows[0]) if rows else None
 
     def keep_checkpoint(self, signed: Signed) -> Signed:
-        """Stores a checkpoint on the disk; returns the newest, which may be one of another process."""
+        """Stores a checkpoint on the disk; returns the newest, which may be one of another process.
+
+        Raises Damaged rather than contradict what was signed.
+        """
         with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
             newest = self.checkpoint_in(self._writer)
             if newest is not None and newest.size > signed.size:
                 return newest
+            if newest is not None and newest.size == signed.size and newest.root != signed.root:
+                raise Damaged(f"{self.path} has two roots of {signed.size} entries; nothing more is signed.")
             fetch(self._writer, QUERIES["set_checkpoint"], signed)
             return signed
 
