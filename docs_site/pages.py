@@ -53,9 +53,11 @@ def texts() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Writes all pages into a folder."""
+    """Writes all pages into a folder, and their pictures."""
     for name, text in texts().items():
         (folder / name).write_text(text)
+    for picture in DOCS.glob("*.svg"):
+        (folder / picture.name).write_bytes(picture.read_bytes())
 
 
 def _relinked(text: str) -> str:
