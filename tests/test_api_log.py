@@ -36,9 +36,13 @@ def ask(server: Server, path: str, key: str | None, body: Any = None, **headers:
     request = urllib.request.Request(f"{server.url}{path}", data, headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers, answer.read()
+            return answer.status, _lower(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
+        return error.code, _lower(error.headers), error.read()
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def got(server: Server, path: str, key: str | None, **headers: str) -> bytes:
@@ -79,7 +83,9 @@ def test_an_outsider_finds_the_tree_in_the_tiles(server: Server) -> None:
         path = f"/v1/log/tiles/{tile_path(*tile)}"
         status, headers, hashes = ask(server, path, key)
         assert status == 200
-        assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
+        assert {name.lower(): value for name, value in headers.items()}[
+            "cache-control"
+        ] == "private, max-age=31536000, immutable"
         if tile.level == 0:
             bundle = got(server, f"/v1/log/tiles/{tile_path(-1, tile.n, tile.width)}", key)
             entries = parse_entry_bundle(bundle, tile.width)
@@ -179,7 +185,9 @@ def test_a_public_log_is_for_everybody_and_its_events_are_not(tmp_path: Path) ->
         (event_id,) = recorded(server, server.admin_key, 1)
         assert checkpoint(server, "default", None).size >= 1
         _, headers, _ = ask(server, "/v1/log/default/tile/entries/000.p/1", None)
-        assert headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert {name.lower(): value for name, value in headers.items()}[
+            "cache-control"
+        ] == "public, max-age=31536000, immutable"
         assert ask(server, "/v1/log/nobody/checkpoint", None)[0] == 404
         assert ask(server, "/v1/log/..%2fdefault/checkpoint", None)[0] == 404
         assert not (server.data / "accounts" / "nobody.db").exists()

@@ -452,7 +452,7 @@ def test_reads_search_and_never_scan(store: AccountStore) -> None:
     sealing.settle(store)
     model.record(store, [[spec(at) for at in range(600)]], START_US)
     upkeep = {"tail_holds", "seal_rows", "run_sizes", "tail_keys", "tail_from"}
-    small = {"SCAN log", "SCAN found", "SCAN json_each VIRTUAL TABLE INDEX 1:"}
+    small = {"SCAN log", "SCAN checkpoint", "SCAN found", "SCAN json_each VIRTUAL TABLE INDEX 1:"}
     with store.snapshot() as connection:
         for name in QUERIES.keys() - upkeep:
             bindings = (1,) * bindings_of(QUERIES[name])

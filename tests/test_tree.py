@@ -68,7 +68,13 @@ def test_the_tree_is_that_of_the_entries_whatever_upkeep_has_done(
 ) -> None:
     draw = random.Random(seed)
     monkeypatch.setattr(tree, "GROWN_AT_ONCE", draw.choice([1, 2, 64]))
-    shrink(monkeypatch, SEAL_EVENTS=64, TAIL_KEPT_EVENTS=16, REPACK_ENTRIES=300, TILE_ENTRIES=draw.choice([7, 256]))
+    shrink(
+        monkeypatch,
+        SEAL_EVENTS=64,
+        TAIL_KEPT_EVENTS=16,
+        REPACK_ENTRIES=300,
+        TILE_ENTRIES=draw.choice([7, 256]),
+    )
     us = START_US
     for _ in range(12):
         add(store, draw.choice([1, 2, 100, 255, 256, 257, 700]), us)
@@ -171,7 +177,14 @@ def test_tiles_that_are_not_there_are_not_found(store: AccountStore) -> None:
     assert len(log.tile(store, Tile(0, 0))) == 256 * 32
     assert len(log.tile(store, Tile(0, 1, 44))) == 44 * 32
     assert log.tile(store, Tile(ENTRIES, 1, 3)) == entry_bundle(b"".join(naive(store).leaves[256:259]))
-    for missing in (Tile(0, 1), Tile(0, 1, 45), Tile(0, 2, 1), Tile(1, 0, 2), Tile(63, 0, 1), Tile(ENTRIES, 1, 45)):
+    for missing in (
+        Tile(0, 1),
+        Tile(0, 1, 45),
+        Tile(0, 2, 1),
+        Tile(1, 0, 2),
+        Tile(63, 0, 1),
+        Tile(ENTRIES, 1, 45),
+    ):
         with pytest.raises(NotFound):
             log.tile(store, missing)
 
@@ -182,8 +195,8 @@ def test_two_processes_never_fork_it(tmp_path: Path) -> None:
         last = 0
         for at in range(20):
             add((one, other)[at % 2], at + 1, START_US + at * 1_000)
-            now = START_US + at * 2_000_000
-            signed = log.checkpoint((other, one)[at % 3 == 0], KEY, lambda now=now: now)
+            times = iter([START_US + at * 2_000_000])
+            signed = log.checkpoint((other, one)[at % 3 == 0], KEY, times.__next__)
             assert signed.size > last
             assert signed.root == naive(one).root(signed.size)
             last = signed.size
