@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from email.message import Message
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def ask(server: Server, path: str, key: str | None, body: Any = None, **headers:
         return error.code, _lower(error.headers), error.read()
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+def _lower(headers: Message) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
