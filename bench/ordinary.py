@@ -24,6 +24,7 @@ from sqlalchemy import Engine, Index, Select, String, create_engine, event, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 DATABASE: Final = "ORDINARY_DATABASE"
+THREADS: Final = 40
 LOCK_SECONDS_MAX: Final = 60
 EXPORT_ROWS: Final = 1_000
 COLUMNS: Final = (
@@ -154,7 +155,11 @@ def _stored(moment: datetime) -> datetime:
 
 def open_database(path: str) -> Engine:
     """The database, with its table. A commit is on disk when it returns."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": LOCK_SECONDS_MAX})
+    # As many connections as FastAPI has threads: with fewer, threads wait for connections whose sessions wait
+    # for a thread to end them.
+    engine = create_engine(
+        f"sqlite:///{path}", pool_size=THREADS, max_overflow=0, connect_args={"timeout": LOCK_SECONDS_MAX}
+    )
 
     @event.listens_for(engine, "connect")
     def durable(connection: sqlite3.Connection, _record: object) -> None:
