@@ -137,7 +137,8 @@ def wait_until_healthy(server: Server) -> None:
             raise RuntimeError(f"the server ended with {server.process.returncode}: {server.output}")
         with contextlib.suppress(OSError, http.client.HTTPException):
             _ask_health(server)
-            return
+            if f":{server.port}\n" in server.output:  # it says so a moment later
+                return
         time.sleep(0.02)
     raise RuntimeError(f"the server did not answer in time: {server.output}")
 
