@@ -33,6 +33,7 @@ class _Contexts(threading.local):
 
 _contexts = _Contexts()
 _helper = ThreadPoolExecutor(1, thread_name_prefix="zstd")
+_helper_mutex = threading.Lock()
 
 
 def compress(data: bytes) -> bytes:
@@ -45,7 +46,7 @@ def compress_small(data: bytes) -> bytes:
     return _contexts.compress_small(data)
 
 
-def decompress(frame: bytes | memoryview) -> bytes:
+def decompress(frame: bytes) -> bytes:
     """The content of one frame made by `compress`; raises Damaged."""
     try:
         return _contexts.decompress(frame)
@@ -56,13 +57,17 @@ def decompress(frame: bytes | memoryview) -> bytes:
 def decompress_all(frames: Sequence[bytes], line_end: bytes = b"\n") -> list[bytes]:
     """The contents of some frames, joined to a few texts, their line feeds replaced by `line_end`.
 
-    Half of them are made by another thread. Raises Damaged.
+    Another thread makes half of them when it has nothing else to do. Raises Damaged.
     """
     groups = _grouped(frames)
-    half = len(groups) // 2
-    later = _helper.submit(_decompress_groups, groups[half:], line_end) if half else None
-    first = _decompress_groups(groups[:half] if half else groups, line_end)
-    return first + later.result() if later else first
+    if len(groups) < 2 or not _helper_mutex.acquire(blocking=False):
+        return _decompress_groups(groups, line_end)
+    try:
+        half = len(groups) // 2
+        later = _helper.submit(_decompress_groups, groups[half:], line_end)
+        return _decompress_groups(groups[:half], line_end) + later.result()
+    finally:
+        _helper_mutex.release()
 
 
 def _grouped(frames: Sequence[bytes]) -> list[_Group]:
@@ -85,8 +90,9 @@ def _decompress_groups(groups: Sequence[_Group], line_end: bytes) -> list[bytes]
 def _decompress_group(group: _Group, line_end: bytes) -> bytes:
     plain = line_end == b"\n"
     try:
-        if len(group) == 1:
-            text = _contexts.decompress(group[0])
+        # Of frames without content the library below corrupts the heap, and unknown sizes it can't take.
+        if len(group) == 1 or min(map(zstandard.frame_content_size, group)) <= 0:
+            text = b"".join(map(_contexts.decompress, group))
             return text if plain else text.replace(b"\n", line_end)
         # A group at once: it takes the interpreter's lock once, which other threads want too.
         texts = _contexts.decompress_many(group, threads=1)
