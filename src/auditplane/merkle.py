@@ -142,18 +142,9 @@ def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], 
     """RFC 9162, section 2.1.3.2: the leaf of this hash is at `index` in the log of this root."""
     _check_index(index, size)
     _check_hashes(leaf, root, *path)
-    node, last, latest = index, size - 1, leaf
-    for hash_ in path:
-        if not last:
-            raise ProofError(f"The inclusion path is too long for entry {index} of {size}.")
-        if node & 1 or node == last:
-            latest = node_hash(hash_, latest)
-            node, last = _up_to_right(node, last)
-        else:
-            latest = node_hash(latest, hash_)
-        node, last = node >> 1, last >> 1
-    if last:
-        raise ProofError(f"The inclusion path is too short for entry {index} of {size}.")
+    latest = leaf
+    for hash_, is_left in _way_up(index, size - 1, path, f"entry {index} of {size}", "inclusion"):
+        latest = node_hash(hash_, latest) if is_left else node_hash(latest, hash_)
     if latest != root:
         raise ProofError(
             f"The inclusion path from entry {index} does not lead to the root of {size} entries."
@@ -170,20 +161,14 @@ def verify_consistency(old: int, new: int, path: Sequence[bytes], old_root: byte
     shift = _zeros(old)
     node, last = (old - 1) >> shift, (new - 1) >> shift
     beginning = path[:1] if node else [old_root]  # A power of two is a node, which the verifier holds.
+    what = f"{old} of {new} entries"
     if not beginning:
-        raise ProofError(f"The consistency path is too short for {old} of {new} entries.")
+        raise ProofError(f"The consistency path is too short for {what}.")
     old_latest = new_latest = beginning[0]
-    for hash_ in path[1:] if node else path:
-        if not last:
-            raise ProofError(f"The consistency path is too long for {old} of {new} entries.")
-        if node & 1 or node == last:
-            old_latest, new_latest = node_hash(hash_, old_latest), node_hash(hash_, new_latest)
-            node, last = _up_to_right(node, last)
-        else:
-            new_latest = node_hash(new_latest, hash_)
-        node, last = node >> 1, last >> 1
-    if last:
-        raise ProofError(f"The consistency path is too short for {old} of {new} entries.")
+    for hash_, is_left in _way_up(node, last, path[1:] if node else path, what, "consistency"):
+        if is_left:
+            old_latest = node_hash(hash_, old_latest)
+        new_latest = node_hash(hash_, new_latest) if is_left else node_hash(new_latest, hash_)
     if old_latest != old_root:
         raise ProofError(f"The consistency path does not lead to the root of {old} entries.")
     if new_latest != new_root:
@@ -225,6 +210,25 @@ def _merged(parts: Iterable[tuple[int, bytes]]) -> bytes:
         levels.append(level)
         hashes.append(hash_)
     return _folded(hashes)
+
+
+def _way_up(
+    node: int, last: int, path: Sequence[bytes], what: str, proof: str
+) -> Iterator[tuple[bytes, bool]]:
+    """The hashes on the way from a node up to the root, and whether each stands on the left.
+
+    `last` is the last node of the same level. Raises ProofError when the path has another length.
+    """
+    for hash_ in path:
+        if not last:
+            raise ProofError(f"The {proof} path is too long for {what}.")
+        is_left = bool(node & 1) or node == last
+        if is_left:
+            node, last = _up_to_right(node, last)
+        yield hash_, is_left
+        node, last = node >> 1, last >> 1
+    if last:
+        raise ProofError(f"The {proof} path is too short for {what}.")
 
 
 def _up_to_right(node: int, last: int) -> tuple[int, int]:
