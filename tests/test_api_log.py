@@ -114,6 +114,24 @@ def test_a_proof_is_verified_with_the_key_alone(server: Server) -> None:
         assert open_checkpoint(proven["checkpoint"].encode(), vkey.name, [vkey]) == signed
 
 
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", "application/json"),
+        ("application/json;q=0.5, text/plain", "text/plain"),
+        ("text/*", "text/plain"),
+        ("text/html", None),
+    ],
+)
+def test_a_proof_comes_as_it_is_accepted(server: Server, accept: str, media: str | None) -> None:
+    _, key = make_key(server.data, "admin", "proofs")
+    (event_id,) = recorded(server, key, 1)
+    status, headers, _ = ask(server, f"/v1/audit-events/{event_id}/proof", key, Accept=accept)
+    assert status == (406 if media is None else 200)
+    if media is not None:
+        assert headers["content-type"].startswith(media)
+
+
 def test_an_older_checkpoint_is_the_beginning_of_a_newer_one(tmp_path: Path) -> None:
     """Also with a start, and with two workers, between them."""
     data = tmp_path / "data"
@@ -206,6 +224,12 @@ def test_the_key_stays_and_so_does_the_name(tmp_path: Path) -> None:
     assert printed.stdout.strip() == str(first)
     with start(data) as server:
         assert verifier(server, "default", server.admin_key) == first
+    kept = path.rename(data / "elsewhere.key")
+    missing = run("log", "key", "--data", data)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "log.key" in missing.stderr
+    assert not path.exists()
+    kept.rename(path)
     other = run("serve", "--data", data, env={"AUDITPLANE_LOG_NAME": "other"})
     assert other.returncode == 2
     assert "prod.example" in other.stderr

@@ -26,16 +26,21 @@ class LogKey:
         return SignerKey(f"{self._key.name}/{account}", self._key.seed)
 
 
-def log_key(folder: Path, name: str | None = None, given: Path | None = None) -> LogKey:
-    """The key of a folder, from a file that was `given` or from its own, which is made when there is none.
+def ensure_log_key(folder: Path, name: str | None, given: Path | None) -> None:
+    """Makes the key of a folder when there is none; raises InvalidConfig when it can't be used."""
+    path = folder / "log.key"
+    if given is None and not path.exists():
+        key = SignerKey(PREFIX + (name or secrets.token_hex(4)), secrets.token_bytes(KEY_BYTES))
+        write_secret(path, key.secret)
+    log_key(folder, name, given)
+
+
+def log_key(folder: Path, name: str | None, given: Path | None) -> LogKey:
+    """The key of a folder, from a file that was `given` or from its own.
 
     `name` is the name of the server that is wanted, if any. Raises InvalidConfig.
     """
     path = given or folder / "log.key"
-    if given is None and not path.exists():
-        write_secret(
-            path, SignerKey(PREFIX + (name or secrets.token_hex(4)), secrets.token_bytes(KEY_BYTES)).secret
-        )
     try:
         key = parse_signer_key(path.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from auditplane import log
 from auditplane.access import Right
 from auditplane.checkpoint import Proof, format_proof
 from auditplane.errors import InvalidQuery, NotFound
+from auditplane.http import negotiation
 from auditplane.http.events import PRIVATE, json_answer, no_parameters, parameters
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
@@ -83,6 +84,7 @@ async def proof(request: Request) -> Response:
     state: State = request.state.server
     reader = state.key(request, Right.READ)
     no_parameters(request)
+    media = negotiation.media_type(request.headers.getlist("accept"), (JSON, "text/plain"))
     event_id: str = request.path_params["id"]
     signer = state.log_key.for_account(reader.account)
 
@@ -91,7 +93,7 @@ async def proof(request: Request) -> Response:
             return log.proof(store, event_id, signer, state.clock)
 
     found = await state.streams.run(proven)
-    if request.headers.get("accept", JSON).partition(",")[0].strip().startswith("text/plain"):
+    if media != JSON:
         text = format_proof(Proof(found.stored.index, tuple(found.path), found.signed.note))
         return Response(text, headers=PRIVATE, media_type=TEXT)
     members = {

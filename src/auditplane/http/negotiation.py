@@ -26,16 +26,18 @@ _ENCODINGS: Final = ("zstd", "gzip")
 
 def form(accept: Sequence[str]) -> Form:
     """The form that suits the `Accept` headers best; raises NotAcceptable when none does."""
+    return dict(_OFFERED)[media_type(accept, [media for media, _ in _OFFERED])]
+
+
+def media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
+    """The one of some media types that suits the headers best, the first of equals; raises NotAcceptable."""
     if not any(accept):
-        return Form.JSON
+        return offered[0]
     ranges = _weighted(accept)
-    best, best_quality = Form.JSON, 0.0
-    for media, offered in _OFFERED:
-        quality = _media_quality(media, ranges)
-        if quality > best_quality:
-            best, best_quality = offered, quality
-    if not best_quality:
-        raise NotAcceptable("Accept: application/json, application/x-ndjson and text/csv can be had here.")
+    best = max(offered, key=lambda media: _media_quality(media, ranges))
+    if not _media_quality(best, ranges):
+        *others, last = offered
+        raise NotAcceptable(f"Accept: {', '.join(others)} and {last} can be had here.")
     return best
 
 

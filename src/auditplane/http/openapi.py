@@ -276,7 +276,7 @@ def _prove() -> Json:
     answer = _ok(properties)
     answer["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     return _operation(
-        "log", "Prove that an event is in the log", [_id()], answer, (400, 401, 403, 404, 500, 503, 507)
+        "log", "Prove that an event is in the log", [_id()], answer, (400, 401, 403, 404, 406, 500, 503, 507)
     )
 
 
