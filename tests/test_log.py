@@ -401,6 +401,29 @@ def batch(events: int = 1) -> Batch:
     return parse(json.dumps([spec(at) for at in range(events)]).encode(), RULES)
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_recording_waits_for_sealing_but_not_for_ever(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """Far more events than are sealed hold up the next request until they are, or until its patience ends."""
+    monkeypatch.setattr(limits, "TAIL_EVENTS_MAX", 5)
+    monkeypatch.setattr(log, "SEALING_SECONDS_MAX", 60.0 if sealed else 0.3)
+    done = threading.Event()
+    recorder = log.Recorder(folder, log.clock, lambda _: done.set())
+    with folder.account("default") as store:
+        record(store, [spec(at) for at in range(9)])
+        record(store, [spec()])  # it finds them
+        began = time.monotonic()
+        recorder.submit("default", log.Request(parse(json.dumps([spec()]).encode(), RULES), "key"))
+        assert not done.wait(0.2)
+        if sealed:
+            sealing.settle(store)
+        assert done.wait(20)
+        assert sealed or time.monotonic() - began >= 0.3
+        assert store.size() == 11
+    recorder.close()
+
+
 def test_every_request_is_answered_once(folder: DataFolder) -> None:
     """Whichever threads submit and whichever accounts they record into, with some requests that fail."""
     delivered = Delivered()

@@ -168,6 +168,13 @@ class AccountStore:
         """The next index in a view."""
         return int(one(connection, QUERIES["size"]))
 
+    def count_tail(self) -> int:
+        """Counts anew how many events are not sealed."""
+        with self.snapshot() as connection:
+            size, sealed = fetch(connection, QUERIES["sealed"])[0]
+        self.tail_events = size - sealed
+        return self.tail_events
+
     def checkpoint_in(self, connection: apsw.Connection) -> Signed | None:
         """The newest signed checkpoint in a view."""
         rows = fetch(connection, QUERIES["checkpoint"])

@@ -1,7 +1,7 @@
 """Which sealed events hold which exact values: the table `term`.
 
 FTS5 stores the difference of one rowid to the next, so small rowids are small on the disk. That of an event
-is its key with three of the eleven bits of the counter: 10 to 20 bytes less an event than the key itself.
+is its key with three of the eleven bits of the counter: 36 bytes an event in place of 42 (200,000 events).
 An event whose counter needs more has a wide row instead: its key, moved to the negative numbers. So every
 event has a row of its own, and both kinds are in the order of the keys.
 """
