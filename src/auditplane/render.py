@@ -4,7 +4,7 @@ CSV is RFC 4180 with CRLF in UTF-8. Unless it is raw, a cell that a spreadsheet 
 (first character `= + - @`, tab, CR or LF), or that begins with `'`, gets a leading `'`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Final
 
@@ -41,6 +41,17 @@ def body(docs: Sequence[bytes], form: Form) -> bytes:
     if form.is_csv:
         return csv_lines(decode_docs(docs), guard=form is Form.CSV)[0]
     return _separator(form).join([*docs, b""])
+
+
+def entry_lines(events: Iterable[tuple[int, bytes, bytes]]) -> bytes:
+    """Events (index, doc, stamp) with all that their commitments are made of, one JSON object a line.
+
+    `event` is the doc and `stamp` the stamp, byte for byte: what stands between `,"event":` and the last
+    `,"stamp":`, and between that and the brace that ends the line.
+    """
+    return b"".join(
+        [b'{"index":%d,"event":%b,"stamp":%b}\n' % (index, doc, stamp) for index, doc, stamp in events]
+    )
 
 
 def line_end(form: Form) -> bytes:

@@ -22,6 +22,8 @@ BLOCK_EVENTS: Final = 1_024
 BLOCK_BYTES: Final = 1024 * 1024
 FRAME_EVENTS: Final = 32
 FRAME_BITS: Final = 9
+GONE: Final = -1
+"""In place of the key of an entry whose event is gone: it expired, or it was erased."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,51 @@
+"""The checkpoints that this machine remembers of logs: what a log is checked against the next time.
+
+A folder has a file for each log, named after its origin, which is the signed checkpoint as it was served:
+`$XDG_STATE_HOME/auditplane/checkpoints`, or another that was given.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from auditplane.errors import InvalidConfig
+
+
+class Remembered:
+    """The remembered checkpoints in a folder, which is made when something is kept."""
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = Path(folder).expanduser() if folder else _default()
+
+    def note(self, origin: str) -> bytes | None:
+        """The signed note of the last checkpoint of a log that was kept."""
+        try:
+            return self.path(origin).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InvalidConfig(f"{self.path(origin)} can't be read: {error.strerror}.") from None
+
+    def keep(self, origin: str, note: bytes) -> None:
+        """Keeps the signed note of a checkpoint in place of the last one."""
+        path = self.path(origin)
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with unfinished.open("xb") as file:
+                file.write(note)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise InvalidConfig(f"{path} can't be written: {error.strerror}.") from None
+
+    def path(self, origin: str) -> Path:
+        """The file of a log."""
+        return self.folder / (origin.replace("/", "_") + ".checkpoint")
+
+
+def _default() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "auditplane" / "checkpoints"
