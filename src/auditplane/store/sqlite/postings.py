@@ -24,9 +24,14 @@ NARROW_COUNTERS: Final = 1 << _BITS
 
 def add(connection: apsw.Connection, keys: Sequence[int], tokens: Iterable[str]) -> bool:
     """Adds the tokens of some events; says whether one of them has a wide row."""
-    rows = [_rowid(key) for key in keys]
+    rows = rowids(keys)
     connection.executemany(QUERIES["add_term"], zip(rows, tokens, strict=True))
     return min(rows) < 0
+
+
+def rowids(keys: Sequence[int]) -> list[int]:
+    """The rows of some events."""
+    return [_rowid(key) for key in keys]
 
 
 def keys(
