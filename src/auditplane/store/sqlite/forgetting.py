@@ -170,6 +170,12 @@ def _entries(connection: apsw.Connection, start: int, end: int) -> Iterator[tupl
 # Purges.
 
 
+def is_waiting(store: AccountStore) -> bool:
+    """Whether there may be something to destroy."""
+    with store.snapshot() as connection:
+        return shown_in(connection).hides
+
+
 def purge_in(connection: apsw.Connection) -> Purge | None:
     """The purge that is under way in a view."""
     rows = fetch(connection, QUERIES["purge"])
