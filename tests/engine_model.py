@@ -103,6 +103,14 @@ def unpacked(data: bytes) -> bytes:
     return text
 
 
+def unpacked_part(data: bytes) -> bytes:
+    """The text of a zstd frame as far as it can be read; nothing where there is none."""
+    try:
+        return bytes(zstd.ZstdDecompressor().decompress(data))
+    except zstd.ZstdError:
+        return b""
+
+
 def whole(store: AccountStore, query: Query, form: Form = Form.NDJSON, *, packed: bool = False) -> bytes:
     """The whole answer to a query, unpacked."""
     data = b"".join(chain.from_iterable(log.Answer(store, query, form, packed=packed)))
@@ -120,7 +128,14 @@ def walk(store: AccountStore, query: Query, limit: int) -> Iterator[list[bytes]]
         cursor = decode_cursor(encode_cursor(cursor, query, "default"), query, "default")
 
 
-def entries(store: AccountStore) -> list[Stored | None]:
+def entries(store: AccountStore) -> list[Stored]:
+    """The events that the entries lead to, by index, of which none is gone."""
+    found = [stored for stored in entries_or_gone(store) if stored is not None]
+    assert len(found) == store.size()
+    return found
+
+
+def entries_or_gone(store: AccountStore) -> list[Stored | None]:
     """The events that the entries lead to, by index, None for one that is gone.
 
     Each entry must be the hash of its event.
@@ -240,7 +255,7 @@ class Model:
 
     def follow_purge(self, store: AccountStore) -> None:
         """Takes over what a step of a purge destroyed, which must have expired."""
-        left = {stored.index for stored in entries(store) if stored is not None}
+        left = {stored.index for stored in entries_or_gone(store) if stored is not None}
         for kept in self.kept:
             if kept.index not in left | self.erased | self.purged:
                 assert not self.is_shown(kept), f"{kept} was destroyed"
@@ -249,7 +264,7 @@ class Model:
 
     def check_purged(self, store: AccountStore) -> None:
         """After a whole purge nothing is stored that is not shown."""
-        assert [stored and stored.index for stored in entries(store)] == [
+        assert [stored and stored.index for stored in entries_or_gone(store)] == [
             kept.index if self.is_shown(kept) else None for kept in self.kept
         ]
 
@@ -312,14 +327,17 @@ class Model:
         first: dict[str, Spec] = {}
         for given in specs:
             event_id = given.get("id")
-            if event_id in self.by_id and self.by_id[event_id].index in self.erased:
+            if event_id is not None and self._is_erased(event_id):
                 return Conflict
             if self._is_known(event_id):
-                if not self._repeats(given, self.by_id[event_id]):
+                if not self._repeats(given, self.by_id[given["id"]]):
                     return Conflict
             elif event_id is not None and not _agree(given, first.setdefault(event_id, given)):
                 return Conflict
         return None
+
+    def _is_erased(self, event_id: str) -> bool:
+        return event_id in self.by_id and self.by_id[event_id].index in self.erased
 
     def _is_known(self, event_id: str | None) -> bool:
         """Whether an event of this id is there; what has expired leaves it free."""
@@ -430,7 +448,7 @@ class Model:
             else:
                 with pytest.raises(Gone if ulid.key_of(event_id) == kept.key else (Gone, NotFound)):
                     log.get(store, event_id)
-        assert [stored and (stored.key, stored.doc) for stored in entries(store)] == [
+        assert [stored and (stored.key, stored.doc) for stored in entries_or_gone(store)] == [
             None if kept.index in self.purged | self.erased else (kept.key, kept.doc) for kept in self.kept
         ]
 

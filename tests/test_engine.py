@@ -281,7 +281,8 @@ class Round:
 
     def disturb(self) -> None:
         """What is under way may or may not show what went meanwhile; what is shown all the time it must."""
-        for reading in (*self.streams, *self.walks):
+        under_way: list[Stream | Walk] = [*self.streams, *self.walks]
+        for reading in under_way:
             steady = self.model.kept[: reading.size] if reading.steady is None else reading.steady
             reading.steady = [kept for kept in steady if self.model.is_shown(kept)]
 
@@ -580,6 +581,7 @@ def test_reads_search_and_never_scan(store: AccountStore) -> None:
     sealing.settle(store)
     model.record(store, [[spec(at) for at in range(600)]], START_US)
     upkeep = {
+        "has_given",
         "left_in_tail",
         "left_in_blocks",
         "freed",
