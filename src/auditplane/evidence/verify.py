@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256, sha512
 from struct import error as StructError  # noqa: N812 - zipfile raises it for a damaged file
+from struct import unpack
 from typing import Any, BinaryIO, NamedTuple
 
 FORMAT = "auditplane-evidence-1"
@@ -50,6 +51,7 @@ LINE_BYTES_MAX = 1 << 18
 SMALL_BYTES_MAX = 1 << 20  # Of any member but events and proof.
 ZIP_ENTRIES_MAX = 1_000
 NOTE_SIGNATURES_MAX = 100
+_HEADER_BYTES, _DESCRIPTOR_BYTES_MAX, _END_BYTES = 30, 24, 22  # Of a file in a zip, and of the zip.
 SHOWN_CHARS = 60
 
 # Whatever a damaged file makes the standard library raise.
@@ -410,9 +412,28 @@ def _zip(file: BinaryIO) -> zipfile.ZipFile:
     entries = archive.infolist()
     if len(entries) > ZIP_ENTRIES_MAX:
         raise Wrong(f"The zip has {len(entries):,} entries, and is no evidence.")
-    if archive.comment or (entries and min(entry.header_offset for entry in entries) != 0):
-        raise Wrong("The zip has bytes before or after its files, and is not as it was made.")
+    try:
+        is_tight = _is_tight(file, archive)
+    except _UNREADABLE as error:
+        raise Wrong(f"The file is no zip that can be read: {_reason(error)}.") from None
+    if not is_tight:
+        raise Wrong("The zip has bytes before, between or after its files: another program may see others.")
     return archive
+
+
+def _is_tight(file: BinaryIO, archive: zipfile.ZipFile) -> bool:
+    """Whether there is nothing in a zip but its files, and no file but those that it lists."""
+    at = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if not 0 <= entry.header_offset - at <= (_DESCRIPTOR_BYTES_MAX if at else 0):
+            return False
+        file.seek(entry.header_offset)
+        name_bytes, extra_bytes = unpack("<26xHH", file.read(_HEADER_BYTES))
+        at = entry.header_offset + _HEADER_BYTES + name_bytes + extra_bytes + entry.compress_size
+    if not 0 <= archive.start_dir - at <= _DESCRIPTOR_BYTES_MAX:
+        return False
+    file.seek(-_END_BYTES, os.SEEK_END)
+    return file.read(_END_BYTES).startswith(b"PK\5\6") and not archive.comment
 
 
 def _zipped(archive: zipfile.ZipFile, name: str) -> Any:
@@ -923,6 +944,8 @@ def open_checkpoint(note: bytes, key: VerifierKey) -> Checkpoint:
         raise Wrong("The checkpoint does not have the size and the root of a log.")
     if lines[0] != key.name:
         raise Wrong(f"The checkpoint is of the log {_shown(lines[0])}, not of {key.name}.")
+    if lines[1] == "0" and root != EMPTY_ROOT:
+        raise Wrong("The checkpoint of an empty log has a root that is not the empty one.")
     return Checkpoint(lines[0], int(lines[1]), root)
 
 
