@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rfc6962
 from auditplane import log
 from auditplane.checkpoint import Checkpoint, SignerKey, sign_checkpoint
 from auditplane.cli.verify_file import verify_file
@@ -310,6 +311,8 @@ def test_the_program_in_the_file_checks_the_folder_it_is_in(unpacked: Path, tmp_
     assert "has otlp-5 as resourceName, where events.ndjson has otlp-4" in done.stdout
     (unpacked / "proof").unlink()
     assert "proof is missing" in run(unpacked / "verify.py").stdout
+    (unpacked / "notes.txt").touch()
+    assert "notes.txt is in the folder, and is no part of the evidence" in run(unpacked / "verify.py").stdout
 
 
 @pytest.mark.parametrize(
@@ -596,6 +599,49 @@ def test_a_line_that_is_no_event_is_refused(made: dict[str, bytes], checked: Che
     members = members_of(made["whole"])
     wrong = checked.wrong(members | {"events.ndjson": line + members["events.ndjson"]})
     assert re.search(r"Line 1 |Event \d+|line that does not end|beyond", wrong)
+
+
+def by_hand(entries: list[tuple[bytes, bytes]]) -> bytes:
+    """Evidence of a log of these docs and stamps, made from what the documentation tells of it."""
+    count = len(entries)
+    leaves = [sha256(doc + b"\n" + stamp).digest() for doc, stamp in entries]
+    root = rfc6962.Tree(leaves).root(count)
+    rows = [
+        b'{"index":%d,"event":%b,"stamp":%b}\n' % (at, doc, stamp) for at, (doc, stamp) in enumerate(entries)
+    ]
+    told = {
+        "format": "auditplane-evidence-1",
+        "origin": SIGNER.name,
+        "account": "default",
+        "filters": {},
+        "dates": {"from": None, "to": None},
+        "made": "2026-01-01T00:00:00.000000Z",
+        "by": {"key": "x", "description": ""},
+        "events": {"count": count, "first": 0, "last": count - 1, "complete": True},
+        "size": count,
+    }
+    members = {
+        "events.ndjson": b"".join(rows),
+        "events.csv": head(Form.CSV) + body([doc for doc, _ in entries], Form.CSV),
+        "proof": b"",
+        "checkpoint": sign_checkpoint(Checkpoint(SIGNER.name, count, root), [SIGNER]),
+        "key": f"{KEY}\n".encode(),
+        "verify.py": PROGRAM.read_bytes(),
+        "manifest.json": json.dumps(told).encode(),
+    }
+    return zipped(with_digests(members))
+
+
+def test_a_server_that_dates_back_is_found_out(checked: Checked) -> None:
+    """Commit times never go back; not even with the signing key can an event be put in as an older one."""
+
+    def entries(*seconds: int) -> list[tuple[bytes, bytes]]:
+        stamp = b'{"at":"2026-01-01T00:00:%02d.000000Z","by":"x","salt":"y"}'
+        return [(b'{"id":"%d","user":"ann"}' % number, stamp % at) for number, at in enumerate(seconds)]
+
+    assert not checked(by_hand(entries(1, 2, 2, 3))).wrong
+    wrong = checked.wrong(by_hand(entries(1, 5, 3, 4)))
+    assert "Event 2 (id 2) has a stamp that is earlier than the one before it" in wrong
 
 
 # Attacks on the container.

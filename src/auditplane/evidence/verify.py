@@ -121,7 +121,7 @@ def _check_files(files: Files, known: VerifierKey | None, report: Report) -> Non
     manifest = read_manifest(files.small(MANIFEST))
     _tell(manifest, report)
     with report.gathering():
-        files.check_names()
+        report.told += files.check_names()
     key, signed = _signed(files, known, manifest, report)
     size = manifest.size if signed is None else signed.size
     walk = Walk(files, manifest, size)
@@ -245,11 +245,11 @@ def _unproved(walk: Walk, manifest: Manifest) -> list[str]:
     if not walk.count:
         return ["Anything of events: none is here. That none matches is the word of the server."]
     if walk.complete:
+        if walk.count == manifest.size:
+            return []
         if manifest.filters:
             return ["That no event before or after these passes the filters: that is the word of the server."]
-        if walk.count != manifest.size:
-            return ["Why no event before or after these is here: the server says that they are gone."]
-        return []
+        return ["Why no event before or after these is here: the server says that they are gone."]
     if manifest.filters:
         return [_FILTERED]
     missing = (
@@ -335,14 +335,18 @@ class Files:
         self._names, self._open, self._is_zip = names, open_, is_zip
         self._read: dict[str, Member] = {}
 
-    def check_names(self) -> None:
-        """What is there more than once, or too much; what is missing is found when it is read."""
+    def check_names(self) -> list[str]:
+        """What is there more than once, or too much; what is missing is found when it is read.
+
+        A folder may hold other files, of which only something is said.
+        """
         twice = sorted({name for name in self._names if self._names.count(name) > 1})
         if twice:
             raise Wrong(f"{_shown(twice[0])} is in the file more than once.")
         extra = sorted(set(self._names) - set(MEMBERS))
         if extra and self._is_zip:
             raise Wrong(f"{_shown(extra[0])} is in the file, and is no part of evidence.")
+        return [f"{_shown(name)} is in the folder, and is no part of the evidence." for name in extra[:5]]
 
     def open(self, name: str) -> Member:
         """A file from its beginning."""
