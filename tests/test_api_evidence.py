@@ -1,8 +1,11 @@
 """Evidence over real HTTP: from the route, the client and the command, and who may have it."""
 
+import base64
+import http.client
 import io
 import json
 import random
+import socket
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ import pytest
 
 from auditplane.client import Client, ConnectionLost, Filter, Refused
 from auditplane.evidence import verify
+from auditplane.store.sqlite.block import GONE, pack_numbers, unpack_numbers
+from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.folder import DataFolder
 from cutting import cutting_proxy
 from remote import Remote
 from tenants import COUNT, DOWNLOAD, EVENTS, EVIDENCE, Tenant, event, events, problems_of
@@ -171,3 +177,34 @@ def test_an_answer_is_one_zip_whatever_encoding_is_accepted(tenant: Tenant) -> N
         answer: httpx2.Response = tenant.reader.get(EVIDENCE, headers={"Accept-Encoding": encoding})
         assert "Content-Encoding" not in answer.headers
         assert manifest(answer.content)["events"]["count"] >= 3
+
+
+def forget_first(data: Path, account: str) -> None:
+    """Lets the first event of a log be gone."""
+    folder = DataFolder(data)
+    with folder.account(account) as store, store.maintenance() as connection:
+        ((packed,),) = fetch(connection, "SELECT keys FROM entry WHERE first = 0")
+        keys = unpack_numbers(packed)
+        keys[0] = GONE
+        fetch(connection, "UPDATE entry SET keys = ? WHERE first = 0", (pack_numbers(keys),))
+    folder.close()
+
+
+def test_an_answer_breaks_off_when_events_go_away_meanwhile(tenant: Tenant) -> None:
+    """A reader who takes it slowly gets a reset, and never a file that contradicts itself."""
+    for _ in range(2):
+        blobs = [base64.b64encode(random.randbytes(10_000)).decode() for _ in range(600)]
+        tenant.record(*[event(details={"blob": blob}) for blob in blobs])
+    reader = http.client.HTTPConnection("127.0.0.1", tenant.server.port, timeout=60)
+    reader.sock = socket.socket()
+    reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.sock.connect(("127.0.0.1", tenant.server.port))
+    reader.request("GET", EVIDENCE, headers={"X-Bindplane-Api-Key": tenant.key("reader")[1]})
+    answer = reader.getresponse()
+    assert answer.status == 200
+    answer.read(1)
+    forget_first(tenant.server.data, tenant.account)
+    with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
+        answer.read()
+    assert "expired or were erased while the evidence was made" in tenant.server.output
+    reader.close()

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Checks a file of evidence that Auditplane made, without a network and without Auditplane.
 
     python3 verify.py FILE.zip --key KEY
