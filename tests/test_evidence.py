@@ -14,6 +14,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from auditplane.checkpoint import Checkpoint, SignerKey, sign_checkpoint
 from auditplane.cli.verify_file import verify_file
 from auditplane.errors import InvalidConfig, ProofError, Unavailable
 from auditplane.event import KINDS, Rules, parse
-from auditplane.evidence import Asked, Evidence, verify
+from auditplane.evidence import Asked, Evidence, _Ranges, verify
 from auditplane.query import FILTERS, parse_query
 from auditplane.render import Form, body, head
 from auditplane.store.sqlite import sealing
@@ -47,7 +48,7 @@ ANN: Filters = [("user", "Ann")]
 UNSIGNED = ("made", "by")
 
 
-def record(store: AccountStore, count: int, start: int = 0) -> None:
+def record(store: AccountStore, count: int, start: int = 0, *, details: dict[str, Any] | None = None) -> None:
     events = [
         {
             "user": "ann" if number % 3 else '=bob, "b"',
@@ -55,7 +56,7 @@ def record(store: AccountStore, count: int, start: int = 0) -> None:
             "resourceKind": "Source",
             "resourceName": f"otlp-{number}",
             "description": 'é\u2028,"' * (number % 5),
-            "details": {"n": number},
+            "details": {"n": number, **(details or {})},
         }
         for number in range(start, start + count)
     ]
@@ -230,6 +231,33 @@ def test_any_choice_of_events_proves_itself(
         assert members_of(made)["proof"] == b""
 
 
+@given(st.sets(st.integers(0, 200)).map(sorted), st.lists(st.integers(0, 200), max_size=10).map(sorted))
+def test_indexes_are_kept_as_ranges_however_they_come(indexes: list[int], cuts: list[int]) -> None:
+    with _Ranges() as ranges:
+        for first, end in pairwise([0, *cuts, len(indexes)]):
+            if indexes[first:end]:
+                ranges.add(indexes[first:end])
+        ranges.finish()
+        found = list(ranges.all())
+        assert [index for first, end in found for index in range(first, end)] == indexes
+        assert all(end < first for (_, end), (first, _) in pairwise(found))
+        assert (ranges.count, ranges.is_one) == (len(indexes), len(found) == 1)
+        assert (ranges.first, ranges.last) == ((indexes[0], indexes[-1]) if indexes else (None, None))
+
+
+@pytest.mark.parametrize("filters", [[], ANN])
+def test_what_is_made_in_many_steps_proves_itself_too(
+    store: AccountStore, checked: Checked, filters: Filters
+) -> None:
+    for number in range(4):
+        record(store, 200, 200 * number, details={"long": "x" * 8_000})
+    steps = list(Evidence(store, asked(filters), SIGNER, log.clock))
+    assert len(steps) > 10
+    report = checked(b"".join(part for parts in steps for part in parts))
+    assert not report.wrong
+    assert any("Complete" in line for line in report.proved) is not bool(filters)
+
+
 def test_events_that_are_gone_are_not_in_it(store: AccountStore, checked: Checked) -> None:
     """It says that they are missing, and does not say that it is complete."""
     record(store, EVENTS)
@@ -317,7 +345,14 @@ def test_the_program_in_the_file_checks_the_folder_it_is_in(unpacked: Path, tmp_
 
 @pytest.mark.parametrize(
     "args",
-    [["/none.zip"], ["--nonsense"], ["x", "y"], [PROGRAM, "--key", "nonsense"], [PROGRAM, "--key", PROGRAM]],
+    [
+        ["/none.zip"],
+        [],
+        ["--nonsense"],
+        ["x", "y"],
+        [PROGRAM, "--key", "nonsense"],
+        [PROGRAM, "--key", PROGRAM],
+    ],
 )
 def test_what_is_misused_exits_with_two(args: list[str | Path]) -> None:
     done = run(PROGRAM, *args)

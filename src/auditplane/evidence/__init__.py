@@ -84,14 +84,15 @@ class Evidence:
                     member.write(render.entry_lines((each.index, each.doc, each.stamp) for each in found))
                     ranges.add([each.index for each in found])
                 yield
-        ranges.end()
+        ranges.finish()
 
     def _table(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Iterator[None]:
         """The same events as CSV."""
         indexes = sha256()
+        start, end = (0, 0) if ranges.first is None else (ranges.first, ranges.end)
         with self._member(archive, verify.CSV) as member:
             member.write(render.head(Form.CSV))
-            for found in Recorded(self._store, self._asked.query, 0, self.size):
+            for found in Recorded(self._store, self._asked.query, start, end):
                 if found:
                     member.write(render.body([each.doc for each in found], Form.CSV))
                     indexes.update(_packed([each.index for each in found]))
@@ -229,6 +230,11 @@ class _Ranges:
         return self.first is not None and self._start == self.first
 
     @property
+    def end(self) -> int:
+        """The index after the last one."""
+        return 0 if self.last is None else self.last + 1
+
+    @property
     def digest(self) -> bytes:
         return self._hash.digest()
 
@@ -249,10 +255,10 @@ class _Ranges:
             last = index
         self.last = last
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Adds nothing more."""
         if self.last is not None:
-            self._keep(self.last + 1)
+            self._keep(self.end)
 
     def _keep(self, end: int) -> None:
         self._file.write(_packed((self._start or 0, end)))

@@ -1090,8 +1090,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--key", help="the verifier key of the log, or a file it is in; kept from before")
     given = parser.parse_args(arguments)
+    beside = os.path.dirname(os.path.abspath(__file__))
+    if given.file is None and not os.path.exists(os.path.join(beside, MANIFEST)):
+        parser.error("say which file to check: there is no evidence beside this program")
     try:
-        report = check(given.file or os.path.dirname(os.path.abspath(__file__)), given.key)
+        report = check(given.file or beside, given.key)
     except Misused as error:
         print(f"verify.py: {error}", file=sys.stderr)
         return 2
