@@ -24,6 +24,7 @@ _EVENTS: Final = "/v1/audit-events"
 _JSON: Final = "application/json"
 _NDJSON: Final = "application/x-ndjson"
 _OCTETS: Final = "application/octet-stream"
+_ZIP: Final = "application/zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,15 @@ class Client:
             path, media_type = f"{_EVENTS}/download", _OCTETS
             parameters.append((queries.RAW, "true" if form == "raw" else "false"))
         with self._transport.opened("GET", path, media_type, parameters=parameters) as answer:
+            yield from answer.iter_bytes()
+
+    def evidence(self, where: Filter = EVERYTHING) -> Iterator[bytes]:
+        """All events that match with what proves them, as a zip, piece by piece; whole as with `download`.
+
+        `auditplane verify` checks it, and so does the `verify.py` of the project, without a network.
+        """
+        parameters = where.parameters()
+        with self._transport.opened("GET", f"{_EVENTS}/evidence", _ZIP, parameters=parameters) as answer:
             yield from answer.iter_bytes()
 
     def _json(self, answer: httpx2.Response, kind: Any) -> Any:

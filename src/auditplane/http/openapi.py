@@ -121,6 +121,7 @@ def _paths() -> Json:
             "head": _named("headAuditEventsDownload", download),
         },
         "/v1/audit-events/count": {"get": _named("countAuditEvents", _count())},
+        "/v1/audit-events/evidence": {"get": _named("getEvidence", _evidence())},
         "/v1/audit-events/{id}": {"get": _named(GET_EVENT, _get())},
         "/v1/audit-events/{id}/proof": {"get": _named("proveAuditEvent", _prove())},
         "/v1/log/{account}/key": {"get": _named("getLogKey", _log_text("Get the verifier key of the log"))},
@@ -251,6 +252,29 @@ def _count() -> Json:
         _parameters(queries.COUNT_PARAMETERS),
         _ok(properties),
         (400, 401, 403, 500, 503),
+    )
+
+
+def _evidence() -> Json:
+    headers = {
+        "Content-Disposition": {"description": "A file name", "schema": {"type": "string"}},
+        "Auditplane-Log-Size": {
+            "description": "Size of the log that the proof leads to",
+            "schema": {"type": "integer"},
+        },
+    }
+    return _operation(
+        "log",
+        "Get audit events as a zip that proves them offline",
+        _parameters(queries.FILTERS),
+        {
+            "200": {
+                "description": "Events, the same as CSV, proof, signed checkpoint, and a program that checks",
+                "content": {"application/zip": {}},
+                "headers": headers,
+            }
+        },
+        (400, 401, 403, 500, 503, 507),
     )
 
 
