@@ -9,6 +9,7 @@ from auditplane.cli.download import download
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
+from auditplane.cli.verify import verify
 
 app = cyclopts.App(
     name="auditplane",
@@ -24,6 +25,7 @@ app.command(tail)
 app.command(download)
 app.command(record)
 app.command(import_events, name="import")
+app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
