@@ -9,9 +9,10 @@ all of them lead to the root of the checkpoint: what was read before that is a p
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,7 +30,8 @@ _INDEX, _EVENT, _STAMP, _END = b'{"index":', b',"event":', b',"stamp":', b"}"
 _HEAD_CHARS: Final = len('{"at":"2026-01-01T00:00:00.000000Z"')
 
 
-class Shown(NamedTuple):
+@dataclass(slots=True)
+class Shown:
     """An event as a server shows it: its index, and what its commitment is made of."""
 
     index: int
@@ -110,18 +112,19 @@ class Reading:
     def _match(self, entries: bytes, shown: Sequence[Shown]) -> None:
         """Each event is that of its entry; notes which entries are without one."""
         start, count = self.size, len(entries) // ENTRY_BYTES
-        made = [merkle.entry(doc, stamp) for _, doc, stamp in shown]
+        made = [merkle.entry(event.doc, event.stamp) for event in shown]
         due = range(start, start + count)
         if [event.index for event in shown] == list(due) and b"".join(made) == entries:
             return
         next_index = start
-        for (index, doc, _), entry in zip(shown, made, strict=True):
+        for event, entry in zip(shown, made, strict=True):
+            index = event.index
             if not next_index <= index < due.stop:
                 raise ProofError(f"An event of the index {index} is shown where {next_index} is due.")
             at = (index - start) * ENTRY_BYTES
             if entry != entries[at : at + ENTRY_BYTES]:
                 raise ProofError(
-                    f"The event of index {index}{_id_of(doc)} is not the one that was recorded: "
+                    f"The event of index {index}{_id_of(event.doc)} is not the one that was recorded: "
                     "its text or its stamp was altered."
                 )
             self._miss(next_index, index)

@@ -1,4 +1,4 @@
-"""`verify --url`: checks a log that is served, as an outsider who trusts a verifier key and what he remembers."""
+"""`verify --url`: checks a served log, as one who trusts its verifier key and what was remembered of it."""
 
 import math
 import time

@@ -1,8 +1,8 @@
 """One look at a log that is served: is it what was remembered, grown, and does everything below fit?
 
-What is remembered stands in a folder: the last checkpoint that was verified, and how far the log was read. The
-checkpoint is remembered only after everything fits. Where two signed checkpoints contradict each other, both
-are kept beside it, as they are the evidence.
+What is remembered stands in a folder: the last checkpoint that was verified, and how far the log was read.
+The checkpoint is remembered only after everything fits. Where two signed checkpoints contradict each other,
+both are kept beside it, as they are the evidence.
 """
 
 import time
@@ -51,7 +51,13 @@ class Watch:
     def checkpoint(self) -> tuple[bytes, Checkpoint]:
         """The checkpoint that is served now, with its note; raises ProofError when it is not signed."""
         note = self._client.checkpoint(self.account)
-        return note, self._opened(note, "The checkpoint that is served")
+        try:
+            return note, open_checkpoint(note, self.origin, self._keys)
+        except ProofError as error:
+            raise ProofError(
+                f"The checkpoint that is served is not one of {self.origin} signed by the given key: "
+                f"{error} If the operator says that the key was changed, check that, and give the new one."
+            ) from None
 
     def look(self, report: Report) -> Seen:
         """Verifies all that came since the last look, or what an earlier one left.
@@ -62,14 +68,17 @@ class Watch:
         note, now = self.checkpoint()
         if before is not None:
             self._compare(before, note, now)
+        reading = self._reading()
+        known = before == now and reading.proven == now.size
+        if known and reading.texts:
+            return Seen(now, before, now.size, 0, texts=True)
         texts = self._may_read(now.size)
-        reading = self._reading(texts=texts)
-        if reading.size > now.size:
-            reading = Reading()  # it was read for a checkpoint that is not remembered
-        reading.texts = texts and reading.texts
+        if known and not texts:
+            return Seen(now, before, now.size, 0, texts=False)
+        if reading.size > now.size or (texts and not reading.texts):
+            reading = Reading()
+        reading.texts = texts
         start = reading.size
-        if before == now and reading.proven == now.size:
-            return Seen(now, before, now.size, 0, reading.texts)
         ended = self._read(reading, now, report)
         seen = Seen(now, before, start, ended.gone, ended.texts)
         self._remembered.keep(self.origin, note)
@@ -77,19 +86,16 @@ class Watch:
         self._save(reading)
         return seen
 
-    def _opened(self, note: bytes, what: str) -> Checkpoint:
-        try:
-            return open_checkpoint(note, self.origin, self._keys)
-        except ProofError as error:
-            raise ProofError(
-                f"{what} is not signed by the key of {self.origin} that was given by --key ({error}) "
-                "If the operator says that the key was changed, check that, and give the new one."
-            ) from None
-
     def _before(self) -> Checkpoint | None:
         note = self._remembered.note(self.origin)
-        path = self._remembered.path(self.origin)
-        return None if note is None else self._opened(note, f"The remembered checkpoint {path}")
+        try:
+            return None if note is None else open_checkpoint(note, self.origin, self._keys)
+        except ProofError as error:
+            raise ProofError(
+                f"The remembered checkpoint {self._remembered.path(self.origin)} can't be used: {error} "
+                "It is damaged, or signed by an earlier key; if the operator says that the key was changed, "
+                "check that, and give a file with both keys by --key."
+            ) from None
 
     def _compare(self, before: Checkpoint, note: bytes, now: Checkpoint) -> None:
         path: list[bytes] = []
@@ -128,11 +134,11 @@ class Watch:
             raise
         return True
 
-    def _reading(self, *, texts: bool) -> Reading:
-        """How far the log was read; from the beginning where the events of that were not looked at."""
+    def _reading(self) -> Reading:
+        """How far the log was read."""
         path = self._remembered.path(self.origin, "progress")
         try:
-            found = decode_reading(path.read_bytes())
+            return decode_reading(path.read_bytes())
         except FileNotFoundError:
             return Reading()
         except (OSError, ProofError) as error:
@@ -141,13 +147,12 @@ class Watch:
                 f"{path}, which remembers how far the log was read, can't be used: {reason} "
                 "Remove it, and the log is read from its beginning."
             ) from None
-        return found if found.texts or not texts else Reading()
 
     def _save(self, reading: Reading) -> None:
         self._remembered.write(self._remembered.path(self.origin, "progress"), reading.encode())
 
     def _read(self, reading: Reading, now: Checkpoint, report: Report) -> Reading:
-        """Reads on up to a checkpoint; keeps now and then how far it came, and forgets that when it is wrong."""
+        """Reads on up to a checkpoint; keeps how far it came now and then, and forgets what is wrong."""
         start, saved = reading.size, time.monotonic()
 
         def step() -> None:

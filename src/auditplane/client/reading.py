@@ -1,11 +1,9 @@
-"""The log of an account, read through for a checkpoint: entries, tiles, and the events that are shown for them.
+"""The log of an account, read through for a checkpoint: entries, tiles, and the events shown for them.
 
 Whatever does not fit raises ProofError and is named.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
 
 from auditplane import verifying
 from auditplane.client.client import Client
