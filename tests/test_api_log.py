@@ -225,7 +225,7 @@ def checkpoint_of(server: Server, account: str, key: str, size: int) -> Checkpoi
         if signed.size == size:
             return signed
         time.sleep(0.05)
-    raise AssertionError(signed)
+    raise AssertionError(f"no checkpoint of {size} entries")
 
 
 def test_events_of_a_log_are_for_who_may_read_it(server: Server) -> None:
