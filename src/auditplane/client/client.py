@@ -1,6 +1,6 @@
 """The operations of the API as methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -221,15 +221,15 @@ class Client:
             return list(self._json(answer, _Consistency).path)
 
     def tile(self, account: str, tile: Tile) -> bytes:
-        """A tile of hashes, packed, or an entry bundle, as it is served."""
+        """A tile of hashes, packed, or an entry bundle, as it is served; several threads may ask for some."""
         with self._transport.opened("GET", f"{_log(account)}/{tile_path(*tile)}", _OCTETS) as answer:
             return answer.read()
 
-    def entry_lines(self, account: str, start: int, end: int) -> Iterator[bytes]:
+    def entry_lines(self, account: str, start: int, end: int) -> Generator[bytes, None, None]:
         """The events with an index from `start` to before `end`, with what their commitments are made of.
 
         Each is a line that `auditplane.verifying.parse_entry_line` reads. Those that are gone are missing. It
-        takes a key that may read.
+        takes a key that may read. To `close` the iterator ends the request.
         """
         indexes = [("from", str(start)), ("to", str(end))]
         path = f"{_log(account)}/events"

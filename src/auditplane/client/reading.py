@@ -3,13 +3,22 @@
 Whatever does not fit raises ProofError and is named.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import Final, TypeVar
 
 from auditplane import verifying
 from auditplane.client.client import Client
 from auditplane.errors import ProofError, Refused
 from auditplane.tiles import ENTRIES, TILE_HASHES, Tile, parse_entry_bundle, tile_path
 from auditplane.verifying import Reading, Shown
+
+T = TypeVar("T")
+
+THREADS: Final = 4
+AHEAD_MAX: Final = 64
 
 
 def read_log(
@@ -23,22 +32,40 @@ def read_log(
     not. Raises ProofError.
     """
     tiles = _Tiles(client, account)
-    lines = client.entry_lines(account, reading.size, size) if reading.texts else None
-    events = None if lines is None else _Events(map(verifying.parse_entry_line, lines))
-    for n in range(reading.size // TILE_HASHES, size // TILE_HASHES):
-        entries = tiles.entries(Tile(ENTRIES, n))
-        served = {tile: tiles.hashes(tile) for tile in _completed(n)}
-        shown = None if events is None else events.below((n + 1) * TILE_HASHES)
-        _compare(reading.take(entries, shown), served.__getitem__)
-        report()
-    ended = reading.copy()
-    if width := size % TILE_HASHES:
-        entries = tiles.entries(Tile(ENTRIES, size // TILE_HASHES, width))
-        ended.take(entries, None if events is None else events.below(size))
-    _compare(ended.frontier.tiles(), tiles.hashes)
-    if events is not None:
-        events.end()
+    numbers = range(reading.size // TILE_HASHES, size // TILE_HASHES)
+    with ExitStack() as stack:
+        events = None
+        if reading.texts:
+            lines = stack.enter_context(closing(client.entry_lines(account, reading.size, size)))
+            events = _Events(map(verifying.parse_entry_line, lines))
+        steps = stack.enter_context(closing(_ahead(tiles.completed, numbers)))
+        for n, (entries, served) in zip(numbers, steps, strict=True):
+            shown = None if events is None else events.below((n + 1) * TILE_HASHES)
+            _compare(reading.take(entries, shown), served.__getitem__)
+            report()
+        ended = reading.copy()
+        if width := size % TILE_HASHES:
+            entries = tiles.entries(Tile(ENTRIES, size // TILE_HASHES, width))
+            ended.take(entries, None if events is None else events.below(size))
+        _compare(ended.frontier.tiles(), tiles.hashes)
+        if events is not None:
+            events.end()
     return ended
+
+
+def _ahead(function: Callable[[int], T], numbers: Iterable[int]) -> Generator[T, None, None]:
+    """What a function gives for some numbers, in their order, made by threads ahead of who takes it."""
+    waiting: deque[Future[T]] = deque()
+    threads = ThreadPoolExecutor(THREADS)
+    try:
+        for number in numbers:
+            waiting.append(threads.submit(function, number))
+            if len(waiting) > AHEAD_MAX:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _completed(n: int) -> Iterator[Tile]:
@@ -62,6 +89,10 @@ class _Tiles:
 
     def __init__(self, client: Client, account: str) -> None:
         self._client, self._account = client, account
+
+    def completed(self, n: int) -> tuple[bytes, dict[Tile, bytes]]:
+        """The entries of number `n` of the full bundles, and the tiles that are full with it."""
+        return self.entries(Tile(ENTRIES, n)), {tile: self.hashes(tile) for tile in _completed(n)}
 
     def entries(self, tile: Tile) -> bytes:
         """The entries of a bundle, packed."""
