@@ -29,6 +29,7 @@ from auditplane.access import Access, Role
 from auditplane.checkpoint import SignerKey, VerifierKey, open_checkpoint
 from auditplane.cli import watching
 from auditplane.cli.remembered import Remembered
+from auditplane.cli.verifier_keys import verifier_keys
 from auditplane.cli.watching import Seen, Watch
 from auditplane.client import Client, ConnectionLost
 from auditplane.errors import InvalidConfig, ProofError
@@ -175,15 +176,15 @@ def test_a_public_log_is_verified_without_an_api_key(
     """And it is said that texts were not; a key that may read catches up on all of them."""
     server, secrets = logs
     nobody = outsider(server.data, tmp_path, f"s{size}", secret="")
-    for _ in range(2):
-        told = nobody.remote(server.url).output(*nobody.args(server.url))
-        assert f"{size} entries, signed" in told
-        assert "NOT checked" in told
+    told = nobody.remote(server.url).output(*nobody.args(server.url))
+    assert f"{size} entries, signed" in told
+    assert "NOT checked" in told
+    again = nobody.look(server.url)
+    assert (again.start, again.texts) == (size, False)
     if size:
         seen = outsider(server.data, tmp_path, f"s{size}", secret=secrets[size]).look(server.url)
         assert (seen.start, seen.texts) == (0, True)
-        told = nobody.remote(server.url).output(*nobody.args(server.url))
-        assert "NOT checked" not in told
+        assert nobody.look(server.url).texts
 
 
 @pytest.fixture
@@ -305,6 +306,24 @@ def test_one_that_is_interrupted_is_gone_on_with(
     assert someone.look(proxy.url).start == 256
 
 
+def test_what_goes_while_it_is_read_is_explained_later(data: Path, tmp_path: Path) -> None:
+    """By an event beyond the checkpoint that was asked for first."""
+    someone = outsider(data, tmp_path / "state")
+    with start(data) as server, altering_proxy(server.url) as proxy:
+
+        def erased(path: str, body: bytes) -> bytes:
+            if "events?from=0" not in path:
+                return body
+            add(data, ACCOUNT, 1, by=SYSTEM, **ERASURE)
+            return b"".join(
+                line for line in body.splitlines(keepends=True) if not line.startswith(b'{"index":3,')
+            )
+
+        with altering(proxy, erased):
+            seen = someone.look(proxy.url)
+        assert (seen.gone, seen.checkpoint.size) == (1, 602)
+
+
 # The command.
 
 
@@ -323,10 +342,7 @@ def test_the_command_says_what_was_proved(data: Path, tmp_path: Path) -> None:
         assert f"{size} events are shown" in told
         assert "nothing was added" in someone.remote(server.url).output(*args)
         assert "NOT checked" in writer.remote(server.url).output(*writer.args(server.url))
-        missing = someone.remote(server.url).failure("verify", "--url", server.url, status=2)
-        assert "--key" in missing
-        nonsense = someone.remote(server.url).failure("verify", "--url", server.url, "--key", "x", status=2)
-        assert "neither a file nor a verifier key" in nonsense
+        assert "--key" in someone.remote(server.url).failure("verify", "--url", server.url, status=2)
         nobody = outsider(data, tmp_path / "nobody", secret="")
         assert "key" in nobody.remote(server.url).failure(*nobody.args(server.url))
 
@@ -511,7 +527,7 @@ def doctored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
 
 @pytest.mark.parametrize("account", DOCTORED)
 def test_what_was_done_to_a_log_is_named(
-    doctored: tuple[Server, dict[str, str]], tmp_path: Path, account: str
+    doctored: tuple[Server, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: str
 ) -> None:
     """Altered events and missing ones, by their indexes; but for those that the server says it erased."""
     server, secrets = doctored
@@ -522,6 +538,7 @@ def test_what_was_done_to_a_log_is_named(
         assert "599 events are shown" in told
         assert "3 are gone, and the log says why" in told
         return
+    monkeypatch.setattr(watching, "LATER_SECONDS", 0.0)
     with pytest.raises(ProofError, match=found):
         someone.look(server.url)
     assert not list(someone.state.glob("*.checkpoint"))
@@ -556,7 +573,7 @@ ATTACKS: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("/events?from=0", renumbered, "event of index 8 (id "),
     ("/events?from=0", lambda body: body + body.splitlines(keepends=True)[-1], "beyond what was asked for"),
     ("/events?from=0", lambda body: body.replace(b'"stamp"', b'"stomp"'), "not shown as index, event"),
-    ("/events?from=0", lambda _: b"", "say why; they were recorded at 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 591"),
+    ("/events?", lambda _: b"", "say why; they were recorded at 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 591"),
     ("/events?from=0", lambda body: b"x\n" * 9 + body, "not shown as index, event"),
     ("/checkpoint", lambda body: body.replace(b"601\n", b"602\n"), "signature"),
     ("/checkpoint", lambda _: b"nonsense\n", "signed by the given key"),
@@ -664,6 +681,25 @@ def test_a_damaged_state_is_named(proxied: tuple[Path, AlteringProxy], tmp_path:
     progress.write_bytes(progress.read_bytes().replace(b'"size":512', b'"size":256'))
     with pytest.raises(InvalidConfig, match="damaged"):
         someone.look(proxy.url)
+
+
+def test_keys_are_given_as_texts_or_in_files(tmp_path: Path) -> None:
+    """One or several of one log; anything else is refused before a server is asked."""
+    first, second = (SignerKey("auditplane/x/default", bytes([n]) * 32).verifier for n in (1, 2))
+    other = SignerKey("auditplane/y/default", bytes(32)).verifier
+    assert verifier_keys(str(first)) == [first]
+    file = tmp_path / "log.vkey"
+    for text, keys in ((f"{first}\n", [first]), (f"\n{first}\n{second}", [first, second])):
+        file.write_text(text)
+        assert verifier_keys(str(file)) == keys
+    for wrong in ("", "\n", f"{first}\n{other}\n", "nonsense\n", f"{first}x\n"):
+        file.write_text(wrong)
+        with pytest.raises(InvalidConfig, match="--key"):
+            verifier_keys(str(file))
+    file.write_bytes(b"\xff")
+    for given in (None, "", "x", "--data", "a/b+c+d", str(tmp_path), str(tmp_path / "none"), str(file), "\0"):
+        with pytest.raises(InvalidConfig, match="--key"):
+            verifier_keys(given)
 
 
 # The core.

@@ -24,8 +24,8 @@ def verify_url(connection: Connection, *, key: str | None, state: str | None, fo
     patience = Patience(math.inf if follow else 0)
     with connection.client(key_needed=False) as client:
         watch = Watch(client, keys, remembered)
-        _, now = patience.ask(watch.checkpoint)
-        with progress("Verifying", now.size) as report:
+        size = patience.ask(watch.signed).checkpoint.size
+        with progress("Verifying", size) as report:
             seen = patience.ask(lambda: watch.look(report))
         _tell(watch.origin, seen, remembered)
         while follow:

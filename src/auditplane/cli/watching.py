@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from auditplane.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from auditplane.cli.remembered import Remembered
@@ -19,6 +19,7 @@ from auditplane.errors import InvalidConfig, ProofError
 from auditplane.verifying import Reading, contradiction, decode_reading, listed
 
 SAVE_SECONDS: Final = 2.0
+LATER_SECONDS: Final = 1.5  # a new checkpoint may take a second
 _NOT_ALLOWED: Final = (401, 403)
 
 Report = Callable[[int, int], None]
@@ -40,6 +41,13 @@ class Seen:
     texts: bool
 
 
+class Signed(NamedTuple):
+    """A checkpoint whose signature was verified, and its note."""
+
+    note: bytes
+    checkpoint: Checkpoint
+
+
 class Watch:
     """Looks at one log, again and again."""
 
@@ -48,11 +56,11 @@ class Watch:
         self.account = self.origin.rpartition("/")[2]
         self._client, self._keys, self._remembered = client, keys, remembered
 
-    def checkpoint(self) -> tuple[bytes, Checkpoint]:
-        """The checkpoint that is served now, with its note; raises ProofError when it is not signed."""
+    def signed(self) -> Signed:
+        """The checkpoint that is served now; raises ProofError when it is not signed."""
         note = self._client.checkpoint(self.account)
         try:
-            return note, open_checkpoint(note, self.origin, self._keys)
+            return Signed(note, open_checkpoint(note, self.origin, self._keys))
         except ProofError as error:
             raise ProofError(
                 f"The checkpoint that is served is not one of {self.origin} signed by the given key: "
@@ -65,31 +73,33 @@ class Watch:
         Raises ProofError for what does not fit.
         """
         before = self._before()
-        note, now = self.checkpoint()
+        now = self.signed()
         if before is not None:
-            self._compare(before, note, now)
+            self._compare(before, now)
         reading = self._reading()
-        known = before == now and reading.proven == now.size
+        size = now.checkpoint.size
+        earlier = None if before is None else before.checkpoint
+        known = earlier == now.checkpoint and reading.proven == size
         if known and reading.texts:
-            return Seen(now, before, now.size, 0, texts=True)
-        texts = self._may_read(now.size)
+            return Seen(now.checkpoint, earlier, size, 0, texts=True)
+        texts = self._may_read(size)
         if known and not texts:
-            return Seen(now, before, now.size, 0, texts=False)
-        if reading.size > now.size or (texts and not reading.texts):
+            return Seen(now.checkpoint, earlier, size, 0, texts=False)
+        if reading.size > size or (texts and not reading.texts):
             reading = Reading()
         reading.texts = texts
         start = reading.size
-        ended = self._read(reading, now, report)
-        seen = Seen(now, before, start, ended.gone, ended.texts)
-        self._remembered.keep(self.origin, note)
-        reading.prove(now.size)
+        now, ended = self._read_whole(reading, now, report)
+        self._remembered.keep(self.origin, now.note)
+        gone = ended.gone
+        reading.prove(ended.size)
         self._save(reading)
-        return seen
+        return Seen(now.checkpoint, earlier, start, gone, texts)
 
-    def _before(self) -> Checkpoint | None:
+    def _before(self) -> Signed | None:
         note = self._remembered.note(self.origin)
         try:
-            return None if note is None else open_checkpoint(note, self.origin, self._keys)
+            return None if note is None else Signed(note, open_checkpoint(note, self.origin, self._keys))
         except ProofError as error:
             raise ProofError(
                 f"The remembered checkpoint {self._remembered.path(self.origin)} can't be used: {error} "
@@ -97,30 +107,31 @@ class Watch:
                 "check that, and give a file with both keys by --key."
             ) from None
 
-    def _compare(self, before: Checkpoint, note: bytes, now: Checkpoint) -> None:
+    def _compare(self, before: Signed, now: Signed) -> None:
+        """Raises ProofError when one checkpoint does not go on from the other, and keeps both."""
+        old, new = before.checkpoint, now.checkpoint
         path: list[bytes] = []
-        if 0 < before.size < now.size:
+        if 0 < old.size < new.size:
             try:
-                path = self._client.consistency(self.account, before.size, now.size)
+                path = self._client.consistency(self.account, old.size, new.size)
             except Refused as error:
                 if error.may_pass:
                     raise
                 raise ProofError(
-                    f"The server does not prove that the log of {now.size:,} entries goes on from that of "
-                    f"{before.size:,} that is remembered: {error}"
+                    f"The server does not prove that the log of {new.size:,} entries goes on from that of "
+                    f"{old.size:,} that was verified before: {error}"
                 ) from None
-        wrong = contradiction(before, now, path)
+        wrong = contradiction(old, new, path)
         if wrong is not None:
-            raise ProofError(f"{wrong}. {self._keep_evidence(note)}")
+            raise ProofError(f"{wrong}. {self._keep_evidence(before, now)}")
 
-    def _keep_evidence(self, note: bytes) -> str:
+    def _keep_evidence(self, before: Signed, now: Signed) -> str:
         """Keeps both notes, under names that are the same for the same two; returns where."""
-        earlier = self._remembered.note(self.origin) or b""
-        mark = sha256(earlier + note).hexdigest()[:8]
+        mark = sha256(before.note + now.note).hexdigest()[:8]
         paths = []
-        for kind, data in (("remembered", earlier), ("served", note)):
+        for kind, signed in (("remembered", before), ("served", now)):
             paths.append(self._remembered.path(self.origin, f"fork-{mark}.{kind}"))
-            self._remembered.write(paths[-1], data)
+            self._remembered.write(paths[-1], signed.note)
         return f"Both signed checkpoints are kept as evidence: {paths[0]} and {paths[1]}."
 
     def _may_read(self, size: int) -> bool:
@@ -151,8 +162,27 @@ class Watch:
     def _save(self, reading: Reading) -> None:
         self._remembered.write(self._remembered.path(self.origin, "progress"), reading.encode())
 
+    def _read_whole(self, reading: Reading, now: Signed, report: Report) -> tuple[Signed, Reading]:
+        """Reads up to a checkpoint, or to a later one that explains what is gone."""
+        try:
+            ended = self._read(reading, now.checkpoint, report)
+            if ended.unexplained():
+                # What went while this read is explained by an event that came meanwhile.
+                time.sleep(LATER_SECONDS)
+                before, now = now, self.signed()
+                self._compare(before, now)
+                ended = self._read(reading, now.checkpoint, report)
+            _check_explained(ended)
+        except ProofError:
+            self._remembered.path(self.origin, "progress").unlink(missing_ok=True)
+            raise
+        except (ConnectionLost, Refused):
+            self._save(reading)
+            raise
+        return now, ended
+
     def _read(self, reading: Reading, now: Checkpoint, report: Report) -> Reading:
-        """Reads on up to a checkpoint; keeps how far it came now and then, and forgets what is wrong."""
+        """Reads on up to a checkpoint, and keeps now and then how far it came."""
         start, saved = reading.size, time.monotonic()
 
         def step() -> None:
@@ -162,23 +192,16 @@ class Watch:
                 self._save(reading)
                 saved = time.monotonic()
 
-        try:
-            ended = read_log(self._client, self.account, reading, now.size, step)
-            _check_whole(ended, now)
-        except ProofError:
-            self._remembered.path(self.origin, "progress").unlink(missing_ok=True)
-            raise
-        except (ConnectionLost, Refused):
-            self._save(reading)
-            raise
+        ended = read_log(self._client, self.account, reading, now.size, step)
+        if not ended.leads_to(now):
+            raise ProofError(
+                "The entries that are served do not lead to the root of the signed checkpoint of "
+                f"{now.size:,} entries."
+            )
         return ended
 
 
-def _check_whole(ended: Reading, now: Checkpoint) -> None:
-    if not ended.leads_to(now):
-        raise ProofError(
-            f"The entries that are served do not lead to the root of the signed checkpoint of {now.size:,}."
-        )
+def _check_explained(ended: Reading) -> None:
     unexplained = ended.unexplained()
     if unexplained:
         raise ProofError(
