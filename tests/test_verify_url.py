@@ -570,7 +570,12 @@ ATTACKS: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("/tile/entries/", lambda body: body[:-1], "tile/entries/000: The bundle is not 256 entries"),
     ("/tile/entries/", lambda body: b"\0\x21" + body[2:], "tile/entries/000: The bundle is not"),
     ("/events?from=0", swapped, "index 0 is shown where 2 is due"),
-    ("/events?from=0", renumbered, "event of index 8 (id "),
+    ("/events?from=0", renumbered, "index 8 is shown where 9 is due"),
+    (
+        "/events?from=0",
+        lambda body: body.splitlines(keepends=True)[0] * 999,
+        "index 0 is shown where 1 is due",
+    ),
     ("/events?from=0", lambda body: body + body.splitlines(keepends=True)[-1], "beyond what was asked for"),
     ("/events?from=0", lambda body: body.replace(b'"stamp"', b'"stomp"'), "not shown as index, event"),
     ("/events?", lambda _: b"", "say why; they were recorded at 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 591"),
@@ -697,9 +702,19 @@ def test_keys_are_given_as_texts_or_in_files(tmp_path: Path) -> None:
         with pytest.raises(InvalidConfig, match="--key"):
             verifier_keys(str(file))
     file.write_bytes(b"\xff")
-    for given in (None, "", "x", "--data", "a/b+c+d", str(tmp_path), str(tmp_path / "none"), str(file), "\0"):
+    for no_key in (
+        None,
+        "",
+        "x",
+        "--data",
+        "a/b+c+d",
+        str(tmp_path),
+        str(tmp_path / "none"),
+        str(file),
+        "\0",
+    ):
         with pytest.raises(InvalidConfig, match="--key"):
-            verifier_keys(given)
+            verifier_keys(no_key)
 
 
 # The core.
@@ -755,6 +770,12 @@ def test_a_line_is_read_or_refused(line: bytes) -> None:
         )
 
 
+@pytest.mark.parametrize("digits", ["", "-1", "1.5", "x", "9" * 19, "9" * 5_000])
+def test_an_index_is_a_number_that_a_log_can_have(digits: str) -> None:
+    with pytest.raises(ProofError):
+        verifying.parse_entry_line(b'{"index":%b,"event":{},"stamp":{}}' % digits.encode())
+
+
 def stamp(at: str, by: str = "k") -> bytes:
     return b'{"at":"%b","by":"%b","salt":"AA=="}' % (at.encode(), by.encode())
 
@@ -785,7 +806,13 @@ def test_a_reading_comes_back_as_it_was_kept() -> None:
     reading = Reading()
     doc, entry_stamp = b"{}", stamp("2026-01-01T00:00:00.000000Z")
     reading.take(merkle.entry(doc, entry_stamp) * 300, [Shown(5, doc, entry_stamp)])
+    at_last = (
+        b'{"resourceKind":"AuditTrail","action":"Deleted","details":{"erased":[%d,-1],"purgedBefore":-1}}'
+    )
+    told, by_system = at_last % 2**70, stamp("2026-01-01T00:00:00.000000Z", SYSTEM)
+    full_doc = b'{"id":"x","timestamp":"x","resourceName":"x","user":"x",' + told[1:]
+    reading.take(merkle.entry(full_doc, by_system), [Shown(300, full_doc, by_system)])
     again = verifying.decode_reading(reading.encode())
     assert again.encode() == reading.encode()
-    assert (again.size, again.gone, again.frontier.root()) == (300, 299, reading.frontier.root())
+    assert (again.size, again.gone, again.frontier.root()) == (301, 299, reading.frontier.root())
     assert list(again.unexplained()) == [index for index in range(300) if index != 5]

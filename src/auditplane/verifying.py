@@ -27,6 +27,8 @@ from auditplane.times import parse_rfc3339
 NAMED_MAX: Final = 10
 
 _INDEX, _EVENT, _STAMP, _END = b'{"index":', b',"event":', b',"stamp":', b"}"
+_INDEX_DIGITS_MAX: Final = 18
+_INDEX_MAX: Final = 10**_INDEX_DIGITS_MAX - 1
 _HEAD_CHARS: Final = len('{"at":"2026-01-01T00:00:00.000000Z"')
 
 
@@ -44,9 +46,13 @@ def parse_entry_line(line: bytes) -> Shown:
     head, event, rest = line.partition(_EVENT)
     doc, stamp, end = rest.rpartition(_STAMP)
     digits = head[len(_INDEX) :]
-    if not (event and stamp and head[: len(_INDEX)] == _INDEX and digits.isdigit() and end[-1:] == _END):
+    if not (event and stamp and head[: len(_INDEX)] == _INDEX and _is_index(digits) and end[-1:] == _END):
         raise ProofError("The events of the log are not shown as index, event and stamp.")
     return Shown(int(digits), doc, end[:-1])
+
+
+def _is_index(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _INDEX_DIGITS_MAX
 
 
 def contradiction(before: Checkpoint, now: Checkpoint, path: Sequence[bytes]) -> str | None:
@@ -184,8 +190,8 @@ class Reading:
             edge=list(self.frontier.edge),
             head=self._head.decode(),
             gone=list(self._gone),
-            purged_before=self._accounts.purged_before,
-            erased=sorted(self._accounts.erased),
+            purged_before=min(self._accounts.purged_before, _INDEX_MAX),
+            erased=sorted(index for index in self._accounts.erased if 0 <= index <= _INDEX_MAX),
             texts=self.texts,
             proven=self.proven,
         )

@@ -132,6 +132,9 @@ class _Events:
             if event.index >= end:
                 self._next = event
                 break
+            if found and event.index <= found[-1].index:
+                due = found[-1].index + 1
+                raise ProofError(f"An event of the index {event.index} is shown where {due} is due.")
             found.append(event)
             if event.index == end - 1:
                 break
