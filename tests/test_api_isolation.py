@@ -115,14 +115,21 @@ def operations(server: Server) -> Iterator[tuple[str, str, list[str]]]:
             )
 
 
+def filled(path: str, victim: Neighbour, values: list[str]) -> list[str]:
+    """A path with each of some values as the id, or with the neighbour's account and others."""
+    if "{account}" in path:
+        whole = path.replace("{path}", "entries/000.p/1")
+        accounts = [victim.tenant.account, "default", f"default%2f..%2f{victim.tenant.account}"]
+        return [whole.replace("{account}", account) for account in accounts]
+    return [path.replace("{id}", quote(value, safe="")) for value in values] if "{id}" in path else [path]
+
+
 def requests(server: Server, victim: Neighbour) -> Iterator[tuple[str, str, Json]]:
     """Every parameter with every value, every id in every path, under every set of headers; then mixtures."""
     chosen = random.Random(17)
     values, headers = hostile_values(victim), header_sets(victim)
     for method, path, names in operations(server):
-        paths = (
-            [path.replace("{id}", quote(value, safe="")) for value in values] if "{id}" in path else [path]
-        )
+        paths = filled(path, victim, values)
         sent = bodies(victim) if method == "POST" else [None]
         for url, header, body in itertools.product(paths[:2], headers, sent):
             yield method, url, {"headers": header, "json": body}

@@ -10,6 +10,7 @@ from auditplane.cli.evidence import evidence
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
+from auditplane.cli.verify import verify
 
 app = cyclopts.App(
     name="auditplane",
@@ -26,6 +27,7 @@ app.command(download)
 app.command(evidence)
 app.command(record)
 app.command(import_events, name="import")
+app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)

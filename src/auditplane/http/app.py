@@ -57,6 +57,7 @@ def build(config: Config) -> ASGIApp:
         Route("/v1/log/{account}/key", logs.key),
         Route("/v1/log/{account}/checkpoint", logs.checkpoint),
         Route("/v1/log/{account}/consistency", logs.consistency),
+        Route("/v1/log/{account}/events", logs.events),
         Route("/v1/log/{account}/tile/{path:path}", logs.tile),
         Route("/v1/api-keys", keys.list_keys),
         Route("/v1/api-keys", keys.create, methods=["POST"]),

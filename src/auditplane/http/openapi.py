@@ -130,6 +130,10 @@ def _paths() -> Json:
         },
         "/v1/log/{account}/tile/{path}": {"get": _named("getTile", _tile())},
         "/v1/log/{account}/consistency": {"get": _named("proveConsistency", _consistency())},
+        "/v1/log/{account}/events": {
+            "get": _named("listLogEvents", _log_events()),
+            "head": _named("headLogEvents", _log_events()),
+        },
         "/v1/api-keys": {
             "get": _named("listApiKeys", _list_keys()),
             "post": _named("createApiKey", _create_key()),
@@ -333,28 +337,52 @@ def _tile() -> Json:
     )
 
 
-def _consistency() -> Json:
-    sizes = [
+def _sizes(earlier: str, later: str, *, required: bool) -> list[Json]:
+    return [
         {
             "name": name,
             "in": "query",
-            "required": True,
+            "required": required,
             "description": description,
             "schema": {"type": "integer", "minimum": 0},
         }
-        for name, description in (("from", "Size of the earlier log"), ("to", "Size of the later one"))
+        for name, description in (("from", earlier), ("to", later))
     ]
+
+
+def _consistency() -> Json:
     properties = {
         "from": {"type": "integer"},
         "to": {"type": "integer"},
         "path": {"type": "array", "items": _BASE64},
     }
+    sizes = _sizes("Size of the earlier log", "Size of the later one", required=True)
     return _operation(
         "log",
         "Prove that a log begins with an earlier one",
         [_log_account(), *sizes],
         _ok(properties),
         _LOG_PROBLEMS,
+    )
+
+
+def _log_events() -> Json:
+    sizes = _sizes(
+        "Index of the first event, counted from 0 as recorded; 0 where it is not given",
+        "Index to end before; the size of the log where it is not given",
+        required=False,
+    )
+    answer = {
+        "description": "A line for each event that is not gone: index, event and stamp",
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        "headers": {"Auditplane-Log-Size": {"description": "Size of the log", "schema": {"type": "integer"}}},
+    }
+    return _operation(
+        "log",
+        "Get events with what their commitments are made of",
+        [_log_account(), *sizes],
+        {"200": answer},
+        (400, 401, 403, 404, 500, 503),
     )
 
 
