@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import rfc6962
 from altering import Alter, AlteringProxy, altering_proxy, unaltered
-from auditplane import log, merkle, render, verifying
+from auditplane import keeping, log, merkle, render, verifying
 from auditplane.access import Access, Role
 from auditplane.checkpoint import SignerKey, VerifierKey, open_checkpoint
 from auditplane.cli import watching
@@ -37,8 +37,10 @@ from auditplane.event import Rules, parse
 from auditplane.forgotten import SYSTEM
 from auditplane.signing import ensure_log_key, log_key
 from auditplane.store.sqlite import sealing
+from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.tiles import ENTRIES, Frontier, Tile, entry_bundle, tile_path, tiles_of
+from auditplane.times import DAY_US
 from auditplane.verifying import Reading, Shown
 from remote import Remote
 from server import PROGRAM, Server, start
@@ -312,7 +314,7 @@ def test_what_goes_while_it_is_read_is_explained_later(data: Path, tmp_path: Pat
     with start(data) as server, altering_proxy(server.url) as proxy:
 
         def erased(path: str, body: bytes) -> bytes:
-            if "events?from=0" not in path:
+            if "events?from=0" not in path or path.endswith("to=0"):
                 return body
             add(data, ACCOUNT, 1, by=SYSTEM, **ERASURE)
             return b"".join(
@@ -325,6 +327,37 @@ def test_what_goes_while_it_is_read_is_explained_later(data: Path, tmp_path: Pat
 
 
 # The command.
+
+
+def test_what_expired_is_told_of_when_it_is_purged(data: Path, tmp_path: Path) -> None:
+    """In between it is the word of the server, which the next look checks."""
+    made(data, 300)
+    ahead = log.clock() + 40 * DAY_US
+    with start(data) as server, Client(server.url, server.admin_key) as api:
+        watch = Watch(api, [signer(data).verifier], Remembered(str(tmp_path / "state")))
+        folder = DataFolder(data)
+        with folder.account(ACCOUNT) as store:
+            account = keeping.Account(ACCOUNT, store, lambda: ahead)
+            size = store.size()
+            keeping.expire(account, 30)
+            add(data, ACCOUNT, 10)
+            seen = watch.look(lambda *_: None)
+            assert (seen.gone, seen.untold) == (size, size)
+            add(data, ACCOUNT, 10)
+            time.sleep(1.1)
+            assert watch.look(lambda *_: None).untold == size
+            while keeping.purge(account, may_begin=True):
+                pass
+            time.sleep(1.1)
+            seen = watch.look(lambda *_: None)
+            assert seen.untold == 0
+            with store.maintenance() as connection:  # one more, which nothing tells of and which is not old
+                fetch(connection, "DELETE FROM tail WHERE idx = (SELECT max(idx) - 3 FROM tail)")
+            time.sleep(1.1)
+            again = Watch(api, [signer(data).verifier], Remembered(str(tmp_path / "other")))
+            with pytest.raises(ProofError, match="the log does not say why"):
+                again.look(lambda *_: None)
+        folder.close()
 
 
 def test_the_command_says_what_was_proved(data: Path, tmp_path: Path) -> None:

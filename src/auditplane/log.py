@@ -375,13 +375,14 @@ class Entries:
     """The events with an index from `start` to before `end`, with what their commitments are made of.
 
     Made step by step while it is iterated, as lines of `render.entry_lines`. `end` is the size of the log
-    when it is None; `size` is that size. Events that are gone are left out. With `packed` the bytes are zstd
-    frames. Raises NotFound for what is beyond the log.
+    when it is None; `size` is that size, and what has expired has an index below `expired`. Events that are
+    gone are left out. With `packed` the bytes are zstd frames. Raises NotFound for what is beyond the log.
     """
 
     def __init__(self, store: AccountStore, start: int, end: int | None, *, packed: bool) -> None:
         with store.snapshot() as connection:
             self.size = store.size_in(connection)
+            self.expired = store.expired_in(connection)
         end = self.size if end is None else end
         _check_sizes(start, end, self.size)
         self._steps = Recorded(store, Query(), start, end)

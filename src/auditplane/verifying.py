@@ -95,7 +95,7 @@ class Reading:
 
     @property
     def gone(self) -> int:
-        """How many of those that are not proved yet came without their events."""
+        """How many came without their events, of those that are not proved yet or not explained."""
         return sum(end - first for first, end in self._gone)
 
     def copy(self) -> "Reading":
@@ -178,9 +178,12 @@ class Reading:
         return self._accounts.unexplained(chain.from_iterable(range(*each) for each in self._gone))
 
     def prove(self, size: int) -> None:
-        """Notes that a checkpoint of so many entries was proved, what is gone included."""
+        """Notes that a checkpoint of so many entries was proved; what is not explained stays to be."""
         self.proven = size
+        unexplained = self.unexplained()
         self._gone.clear()
+        for index in unexplained:
+            self._miss(index, index + 1)
 
     # How it is kept.
 

@@ -48,6 +48,11 @@ def _tell(origin: str, seen: Seen, remembered: Remembered) -> None:
         said.append(f"{since} were read: entries and tiles lead to the signed root.")
         if seen.texts:
             said.append(_events(seen))
+    if seen.untold:
+        said.append(
+            f"{seen.untold:,} have expired by the word of the server; the log tells of it within the hour, "
+            "and the next look checks that."
+        )
     if not seen.texts:
         said.append(
             "NOT checked: the texts of the events, which this API key may not read. The commitments fit; "
@@ -78,7 +83,8 @@ def _history(seen: Seen) -> str:
 def _events(seen: Seen) -> str:
     shown = seen.checkpoint.size - seen.start - seen.gone
     text = f"{shown:,} events are shown; each is what was recorded there, in the order of their recording."
-    return f"{text} {seen.gone:,} are gone, and the log says why." if seen.gone else text
+    told = seen.gone - seen.untold
+    return f"{text} {told:,} are gone, and the log says why." if told > 0 else text
 
 
 def _tell_growth(seen: Seen) -> None:

@@ -31,13 +31,15 @@ class Seen:
     """What was verified.
 
     `before` is the checkpoint that was remembered, if any. Entries were read from `start` on, `gone` of them
-    without their events, for which the log accounts; `texts` tells whether events were looked at.
+    without their events, for which the log accounts but for `untold`, which the server says have expired, and
+    of which the log is to tell when they are purged; `texts` tells whether events were looked at.
     """
 
     checkpoint: Checkpoint
     before: Checkpoint | None
     start: int
     gone: int
+    untold: int
     texts: bool
 
 
@@ -81,10 +83,10 @@ class Watch:
         earlier = None if before is None else before.checkpoint
         known = earlier == now.checkpoint and reading.proven == size
         if known and reading.texts:
-            return Seen(now.checkpoint, earlier, size, 0, texts=True)
+            return Seen(now.checkpoint, earlier, size, 0, 0, texts=True)
         texts = self._may_read(size)
         if known and not texts:
-            return Seen(now.checkpoint, earlier, size, 0, texts=False)
+            return Seen(now.checkpoint, earlier, size, 0, 0, texts=False)
         if reading.size > size or (texts and not reading.texts):
             reading = Reading()
         reading.texts = texts
@@ -92,9 +94,10 @@ class Watch:
         now, ended = self._read_whole(reading, now, report)
         self._remembered.keep(self.origin, now.note)
         gone = ended.gone
+        untold = len(ended.unexplained())
         reading.prove(ended.size)
         self._save(reading)
-        return Seen(now.checkpoint, earlier, start, gone, texts)
+        return Seen(now.checkpoint, earlier, start, gone, untold, texts)
 
     def _before(self) -> Signed | None:
         note = self._remembered.note(self.origin)
@@ -166,13 +169,18 @@ class Watch:
         """Reads up to a checkpoint, or to a later one that explains what is gone."""
         try:
             ended = self._read(reading, now.checkpoint, report)
-            if ended.unexplained():
+            if self._unexplained(ended):
                 # What went while this read is explained by an event that came meanwhile.
                 time.sleep(LATER_SECONDS)
                 before, now = now, self.signed()
                 self._compare(before, now)
                 ended = self._read(reading, now.checkpoint, report)
-            _check_explained(ended)
+            unexplained = self._unexplained(ended)
+            if unexplained:
+                raise ProofError(
+                    "Events are missing and the log does not say why; they were recorded at "
+                    f"{listed(unexplained)}."
+                )
         except ProofError:
             self._remembered.path(self.origin, "progress").unlink(missing_ok=True)
             raise
@@ -200,10 +208,8 @@ class Watch:
             )
         return ended
 
-
-def _check_explained(ended: Reading) -> None:
-    unexplained = ended.unexplained()
-    if unexplained:
-        raise ProofError(
-            f"Events are missing and the log does not say why; they were recorded at {listed(unexplained)}."
-        )
+    def _unexplained(self, ended: Reading) -> Sequence[int]:
+        """The indexes of events that are gone for no reason; of those that expired a purge will tell."""
+        found = ended.unexplained()
+        expired_before = self._client.expired_before(self.account) if found else 0
+        return [index for index in found if index >= expired_before]

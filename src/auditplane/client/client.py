@@ -27,6 +27,7 @@ _NDJSON: Final = "application/x-ndjson"
 _OCTETS: Final = "application/octet-stream"
 _ZIP: Final = "application/zip"
 _TEXT: Final = "text/plain"
+_DIGITS: Final = 19
 
 
 class _Consistency(msgspec.Struct):
@@ -234,6 +235,14 @@ class Client:
         """A tile of hashes, packed, or an entry bundle, as it is served; several threads may ask for some."""
         with self._transport.opened("GET", f"{_log(account)}/{tile_path(*tile)}", _OCTETS) as answer:
             return answer.read()
+
+    def expired_before(self, account: str) -> int:
+        """The index before which the events of a log have expired, as the server says; holds keep some."""
+        nothing = [("from", "0"), ("to", "0")]
+        path = f"{_log(account)}/events"
+        with self._transport.opened("GET", path, _NDJSON, parameters=nothing) as answer:
+            given = answer.headers.get("Auditplane-Expired", "0")
+            return int(given) if given.isascii() and given.isdigit() and len(given) < _DIGITS else 0
 
     def entry_lines(self, account: str, start: int, end: int) -> Generator[bytes, None, None]:
         """The events with an index from `start` to before `end`, with what their commitments are made of.

@@ -26,6 +26,7 @@ from auditplane.tiles import parse_tile_path
 
 TEXT: Final = "text/plain; charset=utf-8"
 NDJSON: Final = negotiation.MEDIA_TYPES[Form.NDJSON]
+EXPIRED_HEADER: Final = "Auditplane-Expired"
 FOR_EVER: Final = "max-age=31536000, immutable"
 
 
@@ -92,17 +93,18 @@ async def events(request: Request) -> Response:
     given = _numbers(request)
     start, end = given.get("from", 0), given.get("to")
     encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
-    sizes: list[int] = []
+    made: list[log.Entries] = []
 
     def steps(_step_bytes: int) -> Steps:
         with state.folder.account(account) as store:
             found = log.Entries(store, start, end, packed=encoding == "zstd")
-            sizes.append(found.size)
+            made.append(found)
             yield from gzipped(found) if encoding == "gzip" else found
 
     headers = {**PRIVATE, **({"Content-Encoding": encoding} if encoding else {})}
     answer = await state.streams.start(steps, headers, NDJSON)
-    answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
+    answer.headers[LOG_SIZE_HEADER] = str(made[0].size)
+    answer.headers[EXPIRED_HEADER] = str(made[0].expired)
     return answer
 
 

@@ -375,7 +375,13 @@ def _log_events() -> Json:
     answer = {
         "description": "A line for each event that is not gone: index, event and stamp",
         "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        "headers": {"Auditplane-Log-Size": {"description": "Size of the log", "schema": {"type": "integer"}}},
+        "headers": {
+            "Auditplane-Log-Size": {"description": "Size of the log", "schema": {"type": "integer"}},
+            "Auditplane-Expired": {
+                "description": "Index before which events have expired; holds keep some",
+                "schema": {"type": "integer"},
+            },
+        },
     }
     return _operation(
         "log",
