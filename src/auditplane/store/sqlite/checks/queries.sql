@@ -12,6 +12,8 @@ SELECT level, n, hash FROM node ORDER BY level, n;
 SELECT id, run, low, high, count, last_index, guarded, docs_bytes FROM block ORDER BY id;
 -- name: ordered_headers
 SELECT run, low, id FROM block INDEXED BY block_order ORDER BY run, low;
+-- name: block_csv
+SELECT data FROM block_csv WHERE id = ?;
 -- name: frames
 SELECT id, data FROM frame WHERE id >= ?1 AND id < ?2 ORDER BY id;
 -- name: frames_between
