@@ -1,7 +1,7 @@
 """Walks all stored events: the blocks, with what was rendered of them, and the tail."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ import apsw
 
 from auditplane.event import Event
 from auditplane.render import csv_lines
-from auditplane.store.sqlite import block
+from auditplane.store.sqlite import block, postings
 from auditplane.store.sqlite.block import FRAME_BITS, Header
 from auditplane.store.sqlite.checks import QUERIES, Problem, telling
 from auditplane.store.sqlite.checks.events import Events
@@ -19,6 +19,8 @@ from auditplane.store.sqlite.statements import QUERIES as ENGINE
 from auditplane.zstd import decompress_exactly
 
 TAIL_AT_ONCE: Final = 1_024
+
+_KEY_MIN: Final = -1 - KEY_MAX
 
 Seen = Callable[[int, Sequence[int], Sequence[Event]], None]
 """Takes the id of a block, and the keys and events of its lines, newest first."""
@@ -34,7 +36,8 @@ class Blocks:
         self._events, self._seen = events, seen
         self._open: list[tuple[int, int, set[int]]] = []
         self._tail_keys: set[int] = set()
-        self.sealed = self.tail = 0
+        self.tail = 0
+        self.crowded = False
 
     def walk(self, report: Callable[[], None]) -> None:
         """Checks all of them; calls `report` after each group."""
@@ -74,15 +77,18 @@ class Blocks:
 
     def _check_orphans(self, ids: Sequence[int]) -> None:
         """No part belongs to a block that is not there."""
-        before = -KEY_MAX >> FRAME_BITS
-        for block_id in [*ids, KEY_MAX >> FRAME_BITS]:
-            if block_id - before > 1:
-                for table in ("frame", "block_keys", "block_csv", "block_stamps"):
-                    bounds = (before + 1, block_id)
-                    query = "frames_between" if table == "frame" else f"{table}_between"
-                    for (row,) in fetch(self._connection, QUERIES[query], bounds):
-                        self._problem(f"the row {row} of {table} belongs to no block")
-            before = block_id
+        for before, after in pairwise([_KEY_MIN, *ids, KEY_MAX]):
+            if before + 1 == after:
+                continue
+            for table in ("block_keys", "block_csv", "block_stamps"):
+                bounds = (before + (before > _KEY_MIN), after)
+                self._tell_orphans(table, bounds)
+            frames = (max((before + 1) << FRAME_BITS, _KEY_MIN), min(after << FRAME_BITS, KEY_MAX))
+            self._tell_orphans("frame", frames)
+
+    def _tell_orphans(self, table: str, bounds: tuple[int, int]) -> None:
+        for (row,) in fetch(self._connection, QUERIES[f"{table}_between"], bounds):
+            self._problem(f"the row {row} of {table} belongs to no block")
 
     def _check_tail(self, report: Callable[[], None]) -> None:
         rows = self._connection.execute(QUERIES["tail"])
@@ -108,7 +114,7 @@ class Blocks:
             )
             return
         self._check_header(header, keys, indexes, docs)
-        self.sealed += len(keys)
+        self.crowded = self.crowded or min(postings.rows(keys)) < 0
         docs.reverse()
         stamps.reverse()
         events = self._events.take(keys, indexes, docs, stamps)

@@ -67,7 +67,7 @@ class Entries:
             self._lack(first)
         keys: Sequence[int] | None = None
         with telling(self._problem, f"the keys of the entries from {first} to {last}", self._folder):
-            keys = block.unpack_numbers(packed)
+            keys = block.unpack_exactly(packed)
         if keys is not None and not count == len(keys) == last + 1 - first:
             self._problem(
                 f"the row of entries from {first} on has {count} entries, {len(keys)} keys and "

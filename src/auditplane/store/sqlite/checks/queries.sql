@@ -16,8 +16,8 @@ SELECT run, low, id FROM block INDEXED BY block_order ORDER BY run, low;
 SELECT data FROM block_csv WHERE id = ?;
 -- name: frames
 SELECT id, data FROM frame WHERE id >= ?1 AND id < ?2 ORDER BY id;
--- name: frames_between
-SELECT id FROM frame WHERE id >= ?1 << 9 AND id < ?2 << 9 LIMIT 3;
+-- name: frame_between
+SELECT id FROM frame WHERE id >= ?1 AND id < ?2 LIMIT 3;
 -- name: block_keys_between
 SELECT id FROM block_keys WHERE id >= ?1 AND id < ?2 LIMIT 3;
 -- name: block_csv_between
