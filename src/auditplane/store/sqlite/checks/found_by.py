@@ -32,7 +32,6 @@ class _Table:
     def __init__(self, name: str) -> None:
         self.name = name
         self.sums = [0] * BUCKETS
-        self.rows = 0
         self.looked_into: set[int] = set()
         self.due: set[Pair] = set()
 
@@ -92,11 +91,12 @@ class FoundBy:
 
     def differs(self) -> bool:
         """Whether what is stored is something else; then all events must be shown once more."""
+        differs = False
         for table in (self._term, self._word):
             with telling(self._problem, f"the table {table.name}", self._folder):
                 table.subtract(self._connection)
-        differing = [table.look_into() for table in (self._term, self._word)]
-        return any(differing)
+                differs |= table.look_into()
+        return differs
 
     def tell(self) -> None:
         """Says what differs, once all events were shown again."""
