@@ -71,7 +71,7 @@ def check(
     stays in its write-ahead log until the check has ended.
     """
     findings = Findings()
-    with telling(findings.add, "the log", store.path.parent), store.snapshot() as connection:
+    with telling(findings.add, "the log", store.path.parent), store.long_view() as connection:
         _Check(store, connection, findings, report or _unseen).run(deep, keys, earlier)
     return findings
 
