@@ -9,6 +9,7 @@ from auditplane.cli.download import download
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
+from auditplane.cli.verify import verify
 
 app = cyclopts.App(
     name="auditplane",
@@ -27,6 +28,7 @@ app.command(import_events, name="import")
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
+app.command(verify)
 app.command(profiles.app)
 app.command(completion)
 

@@ -19,7 +19,7 @@ from auditplane import ulid
 from auditplane.event import DEFAULT_ACCOUNT, Event, decode_doc, decode_docs
 from auditplane.forgotten import Accounts
 from auditplane.store.sqlite.checks import Problem
-from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, UNKNOWN, Entries
+from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, Entries
 from auditplane.store.sqlite.checks.given import Given
 from auditplane.times import format_all, parse_rfc3339
 from auditplane.ulid import COUNTER_BITS
@@ -107,7 +107,9 @@ class Events:
         elif state == EXPECTED and due_key != key:
             self._problem(f"{name}: it stands at the key {key}, its entry says {due_key}")
         if due_hash != hashed:
-            self._problem(f"{name}: its text or its stamp was changed; {self._changed(index, due_hash, others)}")
+            self._problem(
+                f"{name}: its text or its stamp was changed; {self._changed(index, due_hash, others)}"
+            )
         elif state != SEEN:
             self._learn([doc], [stamp])
         if state != TAKEN_OUT:
@@ -141,9 +143,7 @@ class Events:
 
     # Ids and times.
 
-    def _moments(
-        self, keys: Sequence[int], indexes: Sequence[int], events: Sequence[Event]
-    ) -> Sequence[int]:
+    def _moments(self, keys: Sequence[int], indexes: Sequence[int], events: Sequence[Event]) -> Sequence[int]:
         """The timestamps in microseconds; each lies at its key, or before it where a microsecond was full."""
         moments = [key >> COUNTER_BITS for key in keys]
         texts = [event.timestamp for event in events]
@@ -226,7 +226,9 @@ class Events:
             if not ulid.is_ulid(event_id):
                 self._problem(f"{_name(index, event_id)}: its id is no ULID")
             elif found is not None and found != key:
-                self._problem(f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}")
+                self._problem(
+                    f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}"
+                )
             elif found is None and ulid.key_of(event_id) != key:
                 self._problem(f"{_name(index, event_id)}: its id does not lead to it")
 
@@ -268,9 +270,10 @@ class Events:
         """How many events the entries say are gone."""
         return self._entries.states.count(TAKEN_OUT)
 
-    def unknown(self) -> int:
-        """How many events can't be checked, as their entries can't be read."""
-        return self._entries.states.count(UNKNOWN)
+    def erased(self) -> int:
+        """How many of these were taken by an erasure."""
+        states = self._entries.states
+        return sum(states[index] == TAKEN_OUT for index in self.accounts.erased if 0 <= index < len(states))
 
     def unexplained(self) -> Sequence[int]:
         """Those gone of which the log does not say why."""
@@ -285,5 +288,3 @@ def _id_of(doc: bytes) -> str | None:
     """The id in a doc that may be anything."""
     match = re.match(rb'\{"id":"([0-9A-Z]{26})"', doc)
     return match[1].decode() if match else None
-
-
