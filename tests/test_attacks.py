@@ -30,6 +30,10 @@ from engine_model import START_US, memory_folder, opened, record, shrink, spec, 
 
 KEY = SignerKey("auditplane/test/default", bytes(range(32)))
 FLIPS = 120
+SIZE = 24 * 39 + 12 + 9
+LAST = SIZE - 1
+IN_TAIL = LAST - 4
+SIGNED = SIZE - 9
 
 Change = Callable[[apsw.Connection], object]
 
@@ -39,7 +43,7 @@ def made(path: Path) -> None:
     draw = random.Random(3)
     with opened(path) as store, pytest.MonkeyPatch.context() as patch:
         shrink(patch, SEAL_EVENTS=200, TAIL_KEPT_EVENTS=20, BLOCK_EVENTS=80, RUNS_MAX=3)
-        shrink(patch, TILE_ENTRIES=128, REPACK_ENTRIES=300, NARROW_COUNTERS=2)
+        shrink(patch, TILE_ENTRIES=128, REPACK_ENTRIES=300)
         for at in range(24):
             now = START_US + at * 1_000
             late = [format_us(now - draw.randint(0, 20_000)) for _ in range(9)]
@@ -47,6 +51,8 @@ def made(path: Path) -> None:
             specs += [spec(n, description=f"=words{at} {n}", details={"n": n}) for n in range(30)]
             specs[3]["id"] = f"01ARZ3NDEKTSV4RRFFQ69G5F{at:02d}"
             record(store, specs, now)
+            if at == 5:
+                record(store, [spec(n, timestamp=format_us(now)) for n in range(12)], now)
             while sealing.tend(store):
                 pass
         log.checkpoint(store, KEY, lambda: START_US + 10**6)
@@ -147,7 +153,7 @@ def test_a_log_that_nobody_touched_is_whole(original: Path) -> None:
     for deep in (False, True):
         findings = found(original, deep=deep, keys=[KEY.verifier])
         assert findings.problems == []
-        assert (findings.size, findings.events, findings.gone) == (24 * 39 + 9, 24 * 39 + 9, 0)
+        assert (findings.size, findings.events, findings.gone) == (SIZE, SIZE, 0)
     assert before == {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in original.parent.iterdir()}
     assert rows(original, "SELECT count(DISTINCT run) > 1, sum(guarded) > 0 FROM block") == [(1, 1)]
     assert rows(original, "SELECT tiled > 0, crowded FROM log") == [(1, 1)]
@@ -174,8 +180,15 @@ TABLES = (
     "sqlite_sequence",
     "sqlite_schema",
 )
-# `at_us` of a checkpoint only says when the next one is due, and `tiled` from where on entries are repacked.
-HARMLESS = {("checkpoint", "at_us"), ("log", "tiled"), ("block", "run"), ("sqlite_sequence", "seq")}
+# `at_us` of a checkpoint only says when the next one is due, `tiled` from where on entries are repacked, and a
+# block may be in another run. FTS5 keeps averages that nobody asks for.
+HARMLESS = {
+    ("checkpoint", "at_us"),
+    ("log", "tiled"),
+    ("block", "run"),
+    ("sqlite_sequence", "seq"),
+    *((table, column) for table in ("term_data", "word_data") for column in ("id", "block")),
+}
 
 
 def flipped(value: Any, draw: random.Random) -> Any:
@@ -318,49 +331,48 @@ def test_a_text_that_was_changed_is_named(path: Path) -> None:
 
 def test_a_stamp_that_was_changed_is_named(path: Path) -> None:
     """It is back-dated by an hour, in the tail."""
-    name = id_of(path, 940)
+    name = id_of(path, IN_TAIL)
     change(
         path,
-        "UPDATE tail SET stamp = CAST(replace(CAST(stamp AS TEXT), 'T06:13', 'T05:13') AS BLOB) WHERE idx = 940",
+        f"UPDATE tail SET stamp = CAST(replace(CAST(stamp AS TEXT), 'T06:13', 'T05:13') AS BLOB) WHERE idx = {IN_TAIL}",
     )
     problems = told(path, deep=False)
-    assert f"event 940 (id {name}): its text or its stamp was changed" in problems
-    assert "event 940: it was recorded at" in problems
+    assert f"event {IN_TAIL} (id {name}): its text or its stamp was changed" in problems
+    assert f"event {IN_TAIL}: it was recorded at" in problems
 
 
 def test_events_that_changed_places_are_named(path: Path) -> None:
-    first, second = id_of(path, 940), id_of(path, 941)
+    first, second = id_of(path, IN_TAIL), id_of(path, IN_TAIL + 1)
 
     def swap(connection: apsw.Connection) -> None:
-        one, other = fetch(connection, "SELECT doc, stamp FROM tail WHERE idx IN (940, 941) ORDER BY idx")
-        fetch(connection, "UPDATE tail SET doc = ?, stamp = ? WHERE idx = 940", other)
-        fetch(connection, "UPDATE tail SET doc = ?, stamp = ? WHERE idx = 941", one)
+        one, other = fetch(connection, f"SELECT doc, stamp FROM tail WHERE idx IN ({IN_TAIL}, {IN_TAIL + 1}) ORDER BY idx")
+        fetch(connection, f"UPDATE tail SET doc = ?, stamp = ? WHERE idx = {IN_TAIL}", other)
+        fetch(connection, f"UPDATE tail SET doc = ?, stamp = ? WHERE idx = {IN_TAIL + 1}", one)
 
     change(path, swap)
     problems = told(path, deep=False)
-    assert f"event 940 (id {second}): its text or its stamp was changed; what was recorded as event 941" not in problems
-    assert f"event 940 (id {second}): its text or its stamp was changed" in problems
-    assert f"event 941 (id {first}): its text or its stamp was changed" in problems
+    assert f"event {IN_TAIL} (id {second}): its text or its stamp was changed" in problems
+    assert f"event {IN_TAIL + 1} (id {first}): its text or its stamp was changed" in problems
     assert "stands in the place of" in problems
 
 
 def moved(path: Path, *, entry_too: bool, tree_too: bool = False) -> None:
-    """Moves the timestamp of event 940, which is in the tail, a minute back, and its key and id with it."""
+    """Moves the timestamp of an event of the tail a minute back, and its key and id with it."""
 
     def move(connection: apsw.Connection) -> None:
-        ((key, doc, stamp),) = fetch(connection, "SELECT key, doc, stamp FROM tail WHERE idx = 940")
+        ((key, doc, stamp),) = fetch(connection, f"SELECT key, doc, stamp FROM tail WHERE idx = {IN_TAIL}")
         members = json.loads(doc)
         us = (key >> 11) - 60_000_000
         new_key = us << 11
         members["timestamp"] = format_us(us)
         members["id"] = log.ulid.make(new_key, bytes(12))
         doc = json.dumps(members, separators=(",", ":")).encode()
-        fetch(connection, "UPDATE tail SET key = ?, doc = ? WHERE idx = 940", (new_key, doc))
+        fetch(connection, f"UPDATE tail SET key = ?, doc = ? WHERE idx = {IN_TAIL}", (new_key, doc))
 
         def edit(keys: list[int], entries: list[bytes]) -> None:
-            keys[940] = new_key
+            keys[IN_TAIL] = new_key
             if entry_too:
-                entries[940] = merkle.entry(doc, stamp)
+                entries[IN_TAIL] = merkle.entry(doc, stamp)
 
         edit_entries(connection, edit)
 
@@ -374,7 +386,7 @@ def moved(path: Path, *, entry_too: bool, tree_too: bool = False) -> None:
 
 def test_a_timestamp_that_was_moved_is_named(path: Path) -> None:
     moved(path, entry_too=False)
-    assert "event 940" in told(path, deep=False)
+    assert f"event {IN_TAIL}" in told(path, deep=False)
 
 
 def test_an_entry_that_was_made_anew_contradicts_the_tree_and_the_checkpoint(path: Path) -> None:
@@ -402,7 +414,7 @@ def test_an_entry_that_was_made_anew_contradicts_the_tree_and_the_checkpoint(pat
     change(path, forge)
     problems = told(path, deep=False)
     assert "the node 1 of level 1 of the tree is not the hash of the entries below it" in problems
-    assert "the log is not the continuation of its last checkpoint: the first 936 entries" in problems
+    assert f"the log is not the continuation of its last checkpoint: the first {SIGNED} entries" in problems
 
 
 def remembered(path: Path) -> dict[str, Checkpoint]:
@@ -429,8 +441,8 @@ def test_yesterdays_file_is_shorter_than_a_checkpoint_kept_elsewhere(path: Path)
         earlier = remembered(path)
         assert found(path, earlier=earlier).problems == []
         (problem,) = found(yesterday, earlier=earlier).problems
-        assert "the log has 945 entries, the checkpoint remembered was signed over 946" in problem
-        assert "event 945 is gone" in problem
+        assert f"the log has {SIZE} entries, the checkpoint remembered was signed over {SIZE + 1}" in problem
+        assert f"event {SIZE} is gone" in problem
 
 
 def test_a_checkpoint_of_another_key_or_text_is_found(path: Path) -> None:
@@ -498,48 +510,45 @@ def test_an_event_removed_from_the_middle_is_missing(path: Path) -> None:
 
 
 def test_an_event_removed_from_the_end_is_missing(path: Path) -> None:
-    change(path, lambda c: drop_from_tail(c, 944), "UPDATE log SET live = live - 1")
-    assert "event 944 is missing" in told(path, deep=False)
+    change(path, lambda c: drop_from_tail(c, LAST), "UPDATE log SET live = live - 1")
+    assert f"event {LAST} is missing" in told(path, deep=False)
 
 
 def test_the_end_of_the_log_can_be_cut_off_only_down_to_its_checkpoint(path: Path) -> None:
     """What came after the last checkpoint is not signed; what came before is missed."""
     remembered(path)
-    with opened(path) as store:
-        (kept,) = [size for size in (930,)]
+    kept = SIZE - 3
 
     def cut(connection: apsw.Connection) -> None:
-        hashes = b"".join(row[0] for row in fetch(connection, "SELECT hashes FROM entry ORDER BY first"))
         fetch(connection, "DELETE FROM tail WHERE idx >= ?", (kept,))
 
         def edit(keys: list[int], entries: list[bytes]) -> None:
             del keys[kept:], entries[kept:]
 
         edit_entries(connection, edit)
-        assert len(hashes) == 945 * 32
         fetch(connection, "UPDATE log SET size = ?1, live = ?1", (kept,))
 
     change(path, cut)
     problems = told(path, deep=False)
-    assert "the log has 930 entries, its last checkpoint was signed over 945" in problems
-    assert "events 930 to 944 are gone without a trace" in problems
+    assert f"the log has {kept} entries, its last checkpoint was signed over {SIZE}" in problems
+    assert f"events {kept} to {LAST} are gone without a trace" in problems
 
 
 def test_a_removal_can_not_be_hidden_as_one_that_the_log_accounts_for(path: Path) -> None:
     """The mark of a gone event in place of its key: the log itself does not say why."""
 
     def hide(keys: list[int], _: list[bytes]) -> None:
-        keys[942] = block.GONE
+        keys[IN_TAIL] = block.GONE
 
     change(
         path,
-        lambda c: drop_from_tail(c, 942),
+        lambda c: drop_from_tail(c, IN_TAIL),
         lambda c: edit_entries(c, hide),
         "UPDATE log SET live = live - 1, sealed = sealed + 1",
     )
     findings = found(path)
-    assert findings.problems == ["event 942 is gone, and the log does not say why"]
-    assert (findings.events, findings.gone) == (944, 1)
+    assert findings.problems == [f"event {IN_TAIL} is gone, and the log does not say why"]
+    assert (findings.events, findings.gone) == (LAST, 1)
 
 
 def test_entries_that_are_missing_are_named(path: Path) -> None:
@@ -586,7 +595,7 @@ def test_what_events_are_found_by_is_exact(original: Path, path: Path) -> None:
     """A row of terms or words that is missing, or too many, is found by a deep check."""
     with opened(path) as store:
         ((key,),) = rows(path, "SELECT low FROM block LIMIT 1")
-        row = log.reader.KEY_MAX and sealing.postings.rows([key])[0]
+        row = sealing.postings.rows([key])[0]
         with store.snapshot() as connection:
             stored = store.at(connection, key)
         assert stored is not None
