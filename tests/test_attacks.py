@@ -181,13 +181,14 @@ TABLES = (
     "sqlite_schema",
 )
 # `at_us` of a checkpoint only says when the next one is due, `tiled` from where on entries are repacked, and a
-# block may be in another run. FTS5 keeps averages that nobody asks for.
+# block may be in another run. FTS5 keeps averages that nobody asks for, and marks of what it does not use.
 HARMLESS = {
-    ("checkpoint", "at_us"),
-    ("log", "tiled"),
-    ("block", "run"),
-    ("sqlite_sequence", "seq"),
-    *((table, column) for table in ("term_data", "word_data") for column in ("id", "block")),
+    "checkpoint": {"at_us"},
+    "log": {"tiled"},
+    "block": {"run"},
+    "sqlite_sequence": {"seq"},
+    "term_idx": {"pgno"},
+    "word_idx": {"pgno"},
 }
 
 
@@ -202,22 +203,22 @@ def flipped(value: Any, draw: random.Random) -> Any:
 
 
 def row_key(table: str) -> str:
-    return {"node": "level || ',' || n", "given": "id", "term_idx": "segid || ',' || term"}.get(
-        table, {"word_idx": "segid || ',' || term"}.get(table, "rowid")
-    )
+    """What tells the rows of a table apart."""
+    segment = "segid || ',' || term"
+    others = {"node": "level || ',' || n", "given": "id", "term_idx": segment, "word_idx": segment}
+    return others.get(table, "rowid")
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_bit_changed_in_a_row_is_found(original: Path, path: Path, table: str) -> None:
-    """In each column of the first rows, the last, and some between."""
+    """In each column of the first rows, the last, and some between. What is not found changes no answer."""
     draw = random.Random(table)
-    columns = [row[1] for row in rows(original, f"PRAGMA table_info({table})")]
     which = row_key(table)
     numbers = [row[0] for row in rows(original, f"SELECT {which} FROM {table} ORDER BY 1")]
-    assert numbers
     expected = answers(original)
-    for column in columns:
-        for number in {numbers[0], numbers[-1], *draw.sample(numbers, min(4, len(numbers)))}:
+    caught: dict[str, bool] = {}
+    for column in [row[1] for row in rows(original, f"PRAGMA table_info({table})")]:
+        for number in sorted({numbers[0], numbers[-1], *draw.sample(numbers, min(4, len(numbers)))}):
             ((value,),) = _query(original, f"SELECT {column} FROM {table} WHERE {which} = ?", (number,))
             if value is None or value in (b"", ""):
                 continue
@@ -227,14 +228,19 @@ def test_a_bit_changed_in_a_row_is_found(original: Path, path: Path, table: str)
                 _query(path, update, (flipped(value, draw), number), writable=True)
             except apsw.Error:
                 continue  # not even SQLite takes it
-            try:
-                problems = found(path).problems
-            except AuditplaneError as error:
-                problems = [str(error)]
-            if (table, column) in HARMLESS and not problems:
-                assert answers(path) == expected
-            else:
-                assert problems, (table, column, number)
+            is_found = is_problem(path)
+            if not is_found:
+                assert answers(path) == expected, (column, number)
+            caught[column] = caught.get(column, False) or is_found
+    assert {column for column, is_caught in caught.items() if not is_caught} <= HARMLESS.get(table, set())
+
+
+def is_problem(path: Path) -> bool:
+    """Whether a check finds anything, or the log can't even be opened."""
+    try:
+        return bool(found(path).problems)
+    except AuditplaneError:
+        return True
 
 
 def _query(path: Path, sql: str, bindings: Sequence[Any], *, writable: bool = False) -> list[Any]:
@@ -260,10 +266,7 @@ def test_a_bit_changed_in_the_file_is_found_or_shown_to_nobody(original: Path, p
         position = (at % pages) * 8_192 + draw.randrange(8_192)
         changed[position] ^= 1 << draw.randrange(8)
         path.write_bytes(changed)
-        try:
-            is_found = bool(found(path).problems)
-        except AuditplaneError:
-            is_found = True
+        is_found = is_problem(path)
         found_ones += is_found
         if not is_found:
             assert answers(path) == expected, position
