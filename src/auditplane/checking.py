@@ -135,12 +135,12 @@ class _Check:
     def _check_continues(self, entries: Entries, size: int, root: bytes, what: str) -> None:
         if size > entries.size:
             self._add(
-                f"the log has {entries.size} entries, {what} was signed over {size}: "
-                f"{named(entries.size, size - 1)} gone without a trace, or an older state was put back"
+                f"the log is shorter than {what}: it has {entries.size} entries, {size} were signed; "
+                f"{named(entries.size, size - 1)} gone, or an older state was put back"
             )
         elif size < 0 or entries.root(size) != root:
             self._add(
-                f"the log is not the continuation of {what}: the first {size} entries are not those "
+                f"the log is not the continuation of {what}: its first {size} entries are not those "
                 "that were signed"
             )
 

@@ -17,7 +17,6 @@ from auditplane.checkpoint import (
     parse_checkpoint,
     parse_verifier_key,
 )
-from auditplane.cli.folders import working_as_owner
 from auditplane.cli.progress import progress
 from auditplane.cli.remembered import Remembered
 from auditplane.errors import Damaged, InvalidConfig, NotFound, ProofError, StoreError
@@ -26,6 +25,7 @@ from auditplane.times import format_us
 if TYPE_CHECKING:
     from auditplane.checking import Findings
     from auditplane.signing import LogKey
+    from auditplane.store import Signed
     from auditplane.store.sqlite.account import AccountStore
 
 
@@ -38,16 +38,16 @@ def verify_folder(data: str, *, account: str | None, deep: bool, key: str | None
     if not path.is_dir():
         raise NotFound(f"There is no data folder at {path}.")
     given = None if key is None else _given_key(key)
-    with working_as_owner(path):
-        names = accounts_in(path)
-        if account is not None and account not in names:
-            raise NotFound(f"There is no log of an account {account} in {path}.")
-        verification = _Verification(path, deep, _folder_key(settings), given, Remembered(state))
-        if account is None:
-            verification.check_control(names)
-        for name in names if account is None else [account]:
-            verification.check(name)
-    verification.keep()
+    names = accounts_in(path)
+    if account is not None and account not in names:
+        raise NotFound(f"There is no log of an account {account} in {path}.")
+    verification = _Verification(path, deep, _folder_key(settings), given, state)
+    if account is None:
+        verification.check_control(names)
+        if not names:
+            raise NotFound(f"There is no log in {path}.")
+    for name in names if account is None else [account]:
+        verification.check(name)
     verification.end(len(names) if account is None else 1)
 
 
@@ -83,12 +83,12 @@ class _Verification:
         deep: bool,
         folder_key: "LogKey | None",
         given_key: VerifierKey | None,
-        remembered: Remembered,
+        state: str | None,
     ) -> None:
         self._path, self._deep = path, deep
-        self._folder_key, self._given_key, self._remembered = folder_key, given_key, remembered
+        self._folder_key, self._given_key = folder_key, given_key
+        self._remembered, self._must_remember = Remembered(state), state is not None
         self._problems = 0
-        self._to_keep: dict[str, bytes] = {}
 
     def check_control(self, names: Sequence[str]) -> None:
         """The database of the keys is whole, and each account that it knows has its log."""
@@ -118,15 +118,11 @@ class _Verification:
         from auditplane import checking
 
         keys = self._keys(name)
-        with store.snapshot() as connection:
-            signed = store.checkpoint_in(connection)
-            total = store.size_in(connection)
-        origins = [key.name for key in keys] + _origin(signed.note if signed else b"")
-        earlier = {
-            what: checkpoint
-            for origin in dict.fromkeys(origins)
-            for what, checkpoint in self._earlier(name, origin, keys)
-        }
+        total, signed = self._glance(store)
+        origins = [key.name for key in keys] + ([] if signed is None else _origin(signed.note))
+        earlier = dict(
+            found for origin in dict.fromkeys(origins) for found in self._earlier(name, origin, keys)
+        )
         begun = time.monotonic()
         with progress(f"verify {name}", total) as report:
             findings = checking.check(
@@ -134,7 +130,17 @@ class _Verification:
             )
         self._show(name, findings, keys, list(earlier), time.monotonic() - begun)
         if findings.signed is not None and keys and not findings.problems_total:
-            self._to_keep[keys[0].name] = findings.signed.note
+            if all(checkpoint.size <= findings.signed.size for checkpoint in earlier.values()):
+                self._keep(name, keys[0].name, findings.signed.note)
+
+    def _glance(self, store: "AccountStore") -> "tuple[int | None, Signed | None]":
+        """The size of a log and its checkpoint, as far as they can be read; the check tells what can't."""
+        from auditplane.store.sqlite.checks import telling
+
+        found: tuple[int | None, Signed | None] = (None, None)
+        with telling(lambda _: None, "the log", self._path), store.snapshot() as connection:
+            found = (store.size_in(connection), store.checkpoint_in(connection))
+        return found
 
     def _keys(self, name: str) -> list[VerifierKey]:
         """The key that must have signed the checkpoint of an account; none when it is not known."""
@@ -193,10 +199,14 @@ class _Verification:
         print(f"{name}: {problem}")
         self._problems += 1
 
-    def keep(self) -> None:
-        """Remembers the checkpoints of logs that were whole."""
-        for origin, note in self._to_keep.items():
+    def _keep(self, name: str, origin: str, note: bytes) -> None:
+        """Remembers the checkpoint of a log that was whole."""
+        try:
             self._remembered.keep(origin, note)
+        except InvalidConfig as error:
+            if self._must_remember:
+                raise
+            print(f"{name}: its checkpoint is not remembered: {error}")
 
     def end(self, logs: int) -> None:
         """Raises Damaged when there were problems."""
