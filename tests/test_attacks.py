@@ -511,9 +511,10 @@ def drop_from_block(connection: apsw.Connection, block_id: int, line: int) -> No
         fetch(connection, "INSERT INTO frame VALUES (?, ?)", ((block_id << 9) + number, data))
     for sql, bindings in (
         (
-            "UPDATE block SET (low,high,count,last_index,guarded,docs_bytes) = (?,?,?,?,?,?) WHERE id = ?",
-            (made.low, made.high, made.count, made.last_index, made.guarded, made.docs_bytes, block_id),
+            "UPDATE block SET (low,high,count,first_index,last_index,guarded) = (?,?,?,?,?,?) WHERE id = ?",
+            (made.low, made.high, made.count, made.first_index, made.last_index, made.guarded, block_id),
         ),
+        ("UPDATE block SET docs_bytes = ? WHERE id = ?", (made.docs_bytes, block_id)),
         ("UPDATE block_keys SET keys = ?, indexes = ? WHERE id = ?", (made.keys, made.indexes, block_id)),
         ("UPDATE block_csv SET data = ? WHERE id = ?", (made.csv, block_id)),
         ("UPDATE block_stamps SET data = ? WHERE id = ?", (made.stamps, block_id)),
@@ -656,7 +657,7 @@ def test_what_events_are_found_by_is_exact(original: Path, path: Path) -> None:
     """A row of terms or words that is missing, or too many, is found by a deep check."""
     with opened(path) as store:
         ((key,),) = rows(path, "SELECT low FROM block LIMIT 1")
-        row = postings.rows([key])[0]
+        row = postings.rowids([key])[0]
         with store.snapshot() as connection:
             stored = store.at(connection, key)
         assert stored is not None
