@@ -5,6 +5,7 @@ with what is stored: so each check says what is wrong, and none repairs it. What
 tells a problem of it and goes on with the next.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,16 @@ Problem: TypeAlias = Callable[[str], None]
 """Takes a sentence that says what is wrong, and where."""
 
 # What may come of bytes that are not those that were written.
-_NONSENSE: Final = (
+NONSENSE: Final = (
     Damaged,
     ProofError,
     StoreError,
     ValueError,
     TypeError,
-    IndexError,
-    OverflowError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
     MemoryError,
     msgspec.MsgspecError,
 )
@@ -40,7 +43,7 @@ def telling(problem: Problem, what: str, folder: Path) -> Iterator[None]:
     try:
         with translated(folder):
             yield
-    except _NONSENSE as error:
+    except NONSENSE as error:
         problem(f"{what} can't be read: {error}")
 
 
