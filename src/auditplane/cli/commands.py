@@ -31,6 +31,7 @@ app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
+app.command(verify)
 app.command(profiles.app)
 app.command(completion)
 

@@ -21,6 +21,7 @@ from auditplane.store.sqlite.database import (
     BUSY_MS,
     PAGE_BYTES,
     begun,
+    check_format,
     connect,
     fetch,
     migrate,
@@ -37,19 +38,22 @@ from auditplane.zstd import decompress
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
 EMPTY_WAIT_MS: Final = 100
+SECRET_BYTES: Final = 32
 
 
 class AccountStore:
     """The store of one account; safe to use from several threads, and beside other processes.
 
     `tail_events` is how many events were not sealed when the last transaction of this process began.
+    One that is `readonly` changes nothing in the folder, and can't record: for what looks at a folder only.
 
     Raises StorageFull when the disk is full, Damaged when stored bytes are not what was written, and
     StoreError for all else that the disk or SQLite refuse.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
+        self._readonly = readonly
         self._mutex = threading.Lock()
         self._keeper_mutex = threading.Lock()
         self._cache_mutex = threading.Lock()
@@ -61,15 +65,30 @@ class AccountStore:
         self.tail = TailIndex()
         self.tail_events = 0
         with translated(path.parent), ExitStack() as undo:
-            self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            undo.callback(os.close, self._lock_file)
-            with self._alone():
-                self._writer = connect(path, durable=True)
+            if readonly:
+                self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
+                undo.callback(os.close, self._lock_file)
+                self._writer = connect(path, durable=False, readonly=True)
                 undo.callback(self._writer.close)
-                path.chmod(0o600)
-                migrate(self._writer, MIGRATIONS, str(path))
-            self.terms = Terms(one(self._writer, QUERIES["secret"]))
+                check_format(self._writer, MIGRATIONS, str(path))
+            else:
+                self._lock_file = os.open(
+                    path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                )
+                undo.callback(os.close, self._lock_file)
+                with self._alone():
+                    self._writer = connect(path, durable=True)
+                    undo.callback(self._writer.close)
+                    path.chmod(0o600)
+                    migrate(self._writer, MIGRATIONS, str(path))
+            self.terms = Terms(self._secret())
             undo.pop_all()
+
+    def _secret(self) -> bytes:
+        secret = one(self._writer, QUERIES["secret"])
+        if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+            raise self.lacks("the secret of its tokens")
+        return secret
 
     def close(self) -> None:
         """Closes all connections; no call may be under way."""
@@ -118,7 +137,7 @@ class AccountStore:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = connect(self.path, durable=False)
+                connection = connect(self.path, durable=False, readonly=self._readonly)
             try:
                 with begun(connection, "BEGIN"):
                     yield connection
@@ -127,6 +146,20 @@ class AccountStore:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    @contextmanager
+    def long_view(self) -> Iterator[apsw.Connection]:
+        """A consistent view that may be held long, though the write-ahead log grows as long as it is.
+
+        Its connection is of its own: FTS5 checks its tables against what a connection kept of them before.
+        """
+        with translated(self.path.parent):
+            connection = connect(self.path, durable=False, readonly=self._readonly)
+            try:
+                with begun(connection, "BEGIN"):
+                    yield connection
+            finally:
+                connection.close()
 
     def empty_wal(self) -> bool:
         """Empties the write-ahead log when that is due, as it may hold what was destroyed.

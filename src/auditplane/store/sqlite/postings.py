@@ -34,6 +34,11 @@ def rowids(keys: Sequence[int]) -> list[int]:
     return [_rowid(key) for key in keys]
 
 
+def has_wide(keys: Iterable[int]) -> bool:
+    """Whether one of some events has a wide row."""
+    return max([each & _COUNTER for each in keys]) >= NARROW_COUNTERS
+
+
 def keys(
     connection: apsw.Connection, match: str, low: int, high: int, *, at_most: int, upwards: bool = False
 ) -> list[int]:
@@ -43,7 +48,7 @@ def keys(
     """
     query = QUERIES["term_asc" if upwards else "term_desc"]
     found = [
-        [_key(row[0]) for row in fetch(connection, query, (match, *bounds, at_most))]
+        [key(row[0]) for row in fetch(connection, query, (match, *bounds, at_most))]
         for bounds in _ranges(connection, low, high)
     ]
     return found[0] if len(found) == 1 else list(merge(*found, reverse=not upwards))[:at_most]
@@ -75,7 +80,8 @@ def _narrow(key: int) -> int:
     return key >> COUNTER_BITS << _BITS | min(key & _COUNTER, NARROW_COUNTERS - 1)
 
 
-def _key(rowid: int) -> int:
+def key(rowid: int) -> int:
+    """The key of a row."""
     if rowid < 0:
         return rowid - _WIDE
     return rowid >> _BITS << COUNTER_BITS | rowid & (1 << _BITS) - 1
