@@ -34,7 +34,7 @@ from auditplane.access import Access
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
 from auditplane.log import clock
-from auditplane.signing import ensure_log_key
+from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder, hold
@@ -83,7 +83,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         _wait_for_orphans(config.data)
         address = _address(config)
         admin_key = _prepare(folder)
-        ensure_log_key(config.data, config.log_name, config.log_key)
+        prepare(folder, config.log_name, config.log_key, clock)
         keeper = Keeper(folder)
         keeper.start()
         try:

@@ -46,6 +46,19 @@ class Signed(NamedTuple):
     note: bytes
 
 
+class Restored(NamedTuple):
+    """That a log was restored: when, from a backup of when, and how large it was.
+
+    `key` is the verifier key that the log had in the backup, or empty.
+    """
+
+    at_us: int
+    backup_us: int
+    size: int
+    root: bytes
+    key: str
+
+
 class Piece(NamedTuple):
     """Some events of an answer, in its order: docs, or else the zstd frames of their rendered text.
 

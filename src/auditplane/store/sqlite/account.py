@@ -14,7 +14,7 @@ import apsw
 
 from auditplane import ulid
 from auditplane.errors import Damaged, StoreError
-from auditplane.store import Signed, State, Stored
+from auditplane.store import Restored, Signed, State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import (
@@ -194,6 +194,21 @@ class AccountStore:
             fetch(self._writer, QUERIES["set_checkpoint"], signed)
             return signed
 
+    def restored_in(self, connection: apsw.Connection) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed, in a view."""
+        rows = fetch(connection, QUERIES["restored"])
+        return Restored(*rows[0]) if rows else None
+
+    def restored(self) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed."""
+        with self.snapshot() as connection:
+            return self.restored_in(connection)
+
+    def mark_restored(self, restored: Restored) -> None:
+        """Marks the log on the disk as restored."""
+        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
+            fetch(self._writer, QUERIES["set_restored"], restored)
+
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view."""
         key = one(connection, QUERIES["given_key"], (event_id.encode(),))
@@ -302,6 +317,14 @@ class Transaction:
         """The event of an id, stored or added here."""
         stored = self._given.get(event_id)
         return self._store.find(self._connection, event_id) if stored is None else stored
+
+    def restored(self) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed."""
+        return self._store.restored_in(self._connection)
+
+    def clear_restored(self) -> None:
+        """Takes the mark away."""
+        fetch(self._connection, QUERIES["clear_restored"])
 
     def place(self, us: int) -> int:
         """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""
