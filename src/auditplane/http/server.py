@@ -37,7 +37,7 @@ from auditplane.log import clock
 from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.folder import DataFolder, hold
+from auditplane.store.sqlite.folder import RESTORING, DataFolder, hold
 
 KEEPER_SECONDS: Final = 0.05
 KEEPER_SHARE_MAX: Final = 0.05
@@ -170,7 +170,12 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for a folder that holds other things: its mode is about to be changed."""
+    """Raises StoreError for a folder that holds other things, as its mode is about to be changed, or half of one."""
+    if (path / RESTORING).exists():
+        raise StoreError(
+            f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in {path}, "
+            "and restore the backup again."
+        )
     with contextlib.suppress(OSError):
         found = {entry.name for entry in path.iterdir()} - {"lost+found"}
         if found and not found & {"control.db", "accounts"}:
