@@ -54,6 +54,14 @@ def decompress(frame: bytes) -> bytes:
         raise _damaged(error) from error
 
 
+def decompress_exactly(frame: bytes) -> bytes:
+    """The content of one frame, after which nothing else may stand; raises Damaged."""
+    try:
+        return _contexts.decompress(frame, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise _damaged(error) from error
+
+
 def decompress_all(frames: Sequence[bytes], line_end: bytes = b"\n") -> list[bytes]:
     """The contents of some frames, joined to a few texts, their line feeds replaced by `line_end`.
 

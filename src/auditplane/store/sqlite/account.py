@@ -21,6 +21,7 @@ from auditplane.store.sqlite.database import (
     BUSY_MS,
     PAGE_BYTES,
     begun,
+    check_format,
     connect,
     fetch,
     migrate,
@@ -41,13 +42,15 @@ class AccountStore:
     """The store of one account; safe to use from several threads, and beside other processes.
 
     `tail_events` is how many events were not sealed when the last transaction of this process began.
+    One that is `readonly` changes nothing in the folder, and can't record: for what looks at a folder only.
 
     Raises StorageFull when the disk is full, Damaged when stored bytes are not what was written, and
     StoreError for all else that the disk or SQLite refuse.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
+        self._readonly = readonly
         self._mutex = threading.Lock()
         self._keeper_mutex = threading.Lock()
         self._cache_mutex = threading.Lock()
@@ -59,13 +62,22 @@ class AccountStore:
         self.tail = TailIndex()
         self.tail_events = 0
         with translated(path.parent), ExitStack() as undo:
-            self._lock_file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            undo.callback(os.close, self._lock_file)
-            with self._alone():
-                self._writer = connect(path, durable=True)
+            if readonly:
+                self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
+                undo.callback(os.close, self._lock_file)
+                self._writer = connect(path, durable=False, readonly=True)
                 undo.callback(self._writer.close)
-                path.chmod(0o600)
-                migrate(self._writer, MIGRATIONS, str(path))
+                check_format(self._writer, MIGRATIONS, str(path))
+            else:
+                self._lock_file = os.open(
+                    path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                )
+                undo.callback(os.close, self._lock_file)
+                with self._alone():
+                    self._writer = connect(path, durable=True)
+                    undo.callback(self._writer.close)
+                    path.chmod(0o600)
+                    migrate(self._writer, MIGRATIONS, str(path))
             self.terms = Terms(one(self._writer, QUERIES["secret"]))
             undo.pop_all()
 
@@ -116,7 +128,7 @@ class AccountStore:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = connect(self.path, durable=False)
+                connection = connect(self.path, durable=False, readonly=self._readonly)
             try:
                 with begun(connection, "BEGIN"):
                     yield connection
@@ -125,6 +137,20 @@ class AccountStore:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    @contextmanager
+    def long_view(self) -> Iterator[apsw.Connection]:
+        """A consistent view that may be held long, though the write-ahead log grows as long as it is.
+
+        Its connection is of its own: FTS5 checks its tables against what a connection kept of them before.
+        """
+        with translated(self.path.parent):
+            connection = connect(self.path, durable=False, readonly=self._readonly)
+            try:
+                with begun(connection, "BEGIN"):
+                    yield connection
+            finally:
+                connection.close()
 
     @property
     def wal_bytes(self) -> int:

@@ -16,7 +16,7 @@ from auditplane.errors import Damaged
 from auditplane.event import Event, decode_docs
 from auditplane.render import csv_lines
 from auditplane.store import Stored
-from auditplane.zstd import compress, compress_small, decompress
+from auditplane.zstd import compress, compress_small, decompress, decompress_exactly
 
 BLOCK_EVENTS: Final = 1_024
 BLOCK_BYTES: Final = 1024 * 1024
@@ -154,6 +154,15 @@ def pack_numbers(numbers: Sequence[int]) -> bytes:
 
 def unpack_numbers(packed: bytes) -> "array[int]":
     """What `pack_numbers` packed."""
+    return _summed(decompress(packed))
+
+
+def unpack_exactly(packed: bytes) -> "array[int]":
+    """What `pack_numbers` packed, after which nothing else may stand."""
+    return _summed(decompress_exactly(packed))
+
+
+def _summed(packed: bytes) -> "array[int]":
     deltas = array("q")
-    deltas.frombytes(decompress(packed))
+    deltas.frombytes(packed)
     return array("q", accumulate(deltas))

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import apsw
 
@@ -34,10 +35,13 @@ def load_migrations(package: str) -> list[str]:
 
 
 def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connection:
-    """A connection with our settings; `durable` ones sync the log of each commit to the disk."""
+    """A connection with our settings; `durable` ones sync the log of each commit to the disk.
+
+    A `readonly` one changes nothing, and makes no files where nobody else has the database open.
+    """
     with translated(path.parent):
         if readonly:
-            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection = _open_readonly(path)
         else:
             _make_private(path)
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -59,6 +63,18 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
         return connection
 
 
+def _open_readonly(path: Path) -> apsw.Connection:
+    """A connection that writes nothing.
+
+    Without a write-ahead log beside it the database is all there is, and SQLite is told that nobody changes
+    it: else it would make one.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    if not path.with_name(path.name + "-wal").exists():
+        uri += "&immutable=1"
+    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
 def _make_private(path: Path) -> None:
     """Makes the file when there is none: SQLite gives its mode to the files that it puts beside it.
 
@@ -76,13 +92,30 @@ def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -
         with begun(connection, "BEGIN IMMEDIATE"):
             found = _format(connection)
             if found > len(migrations):
-                raise NewerFormat(
-                    f"{what} has format {found}, written by a newer version of Auditplane; "
-                    f"this version knows formats up to {len(migrations)}. Update Auditplane to open it."
-                )
+                raise _newer(what, found, len(migrations))
             for script in migrations[found:]:
                 fetch(connection, script)
             fetch(connection, f"PRAGMA user_version = {len(migrations)}")
+
+
+def check_format(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:
+    """Raises NewerFormat, or StoreError of an older format, where nothing may be changed."""
+    with translated(Path(what).parent):
+        found = _format(connection)
+    if found > len(migrations):
+        raise _newer(what, found, len(migrations))
+    if found < len(migrations):
+        raise StoreError(
+            f"{what} has format {found}; this version reads format {len(migrations)}, which the server makes of "
+            "it when it is started next."
+        )
+
+
+def _newer(what: str, found: int, known: int) -> NewerFormat:
+    return NewerFormat(
+        f"{what} has format {found}, written by a newer version of Auditplane; "
+        f"this version knows formats up to {known}. Update Auditplane to open it."
+    )
 
 
 def _format(connection: apsw.Connection) -> int:

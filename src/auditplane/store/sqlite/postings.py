@@ -24,9 +24,14 @@ NARROW_COUNTERS: Final = 1 << _BITS
 
 def add(connection: apsw.Connection, keys: Sequence[int], tokens: Iterable[str]) -> bool:
     """Adds the tokens of some events; says whether one of them has a wide row."""
-    rows = [_rowid(key) for key in keys]
-    connection.executemany(QUERIES["add_term"], zip(rows, tokens, strict=True))
-    return min(rows) < 0
+    places = rows(keys)
+    connection.executemany(QUERIES["add_term"], zip(places, tokens, strict=True))
+    return min(places) < 0
+
+
+def rows(keys: Iterable[int]) -> list[int]:
+    """The rows of some events."""
+    return [_rowid(each) for each in keys]
 
 
 def keys(
@@ -38,7 +43,7 @@ def keys(
     """
     query = QUERIES["term_asc" if upwards else "term_desc"]
     found = [
-        [_key(row[0]) for row in fetch(connection, query, (match, *bounds, at_most))]
+        [key(row[0]) for row in fetch(connection, query, (match, *bounds, at_most))]
         for bounds in _ranges(connection, low, high)
     ]
     return found[0] if len(found) == 1 else list(merge(*found, reverse=not upwards))[:at_most]
@@ -68,7 +73,8 @@ def _narrow(key: int) -> int:
     return key >> COUNTER_BITS << _BITS | min(key & _COUNTER, NARROW_COUNTERS - 1)
 
 
-def _key(rowid: int) -> int:
+def key(rowid: int) -> int:
+    """The key of a row."""
     if rowid < 0:
         return rowid - _WIDE
     return rowid >> _BITS << COUNTER_BITS | rowid & (1 << _BITS) - 1

@@ -1,0 +1,178 @@
+"""Checks everything that is stored of an account's log, and says what is wrong and how.
+
+What a log commits to is its entries: 32 bytes an event, of which the root is made that checkpoints sign.
+Everything else can be made anew from the events, and is: it must be what is stored.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from auditplane.checkpoint import Checkpoint, VerifierKey, note_text, open_note, parse_checkpoint
+from auditplane.errors import ProofError
+from auditplane.event import Event
+from auditplane.merkle import EMPTY_ROOT
+from auditplane.store import Signed
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.checks import named, ranges, telling
+from auditplane.store.sqlite.checks.blocks import Blocks
+from auditplane.store.sqlite.checks.entries import Entries
+from auditplane.store.sqlite.checks.events import Events
+from auditplane.store.sqlite.checks.found_by import FoundBy
+from auditplane.store.sqlite.checks.state import Log, check_log, check_pages, check_schema, log_row
+
+Report: TypeAlias = Callable[[int, int], None]
+
+PROBLEMS_KEPT_MAX: Final = 100
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check has found. A log is whole when there are no problems.
+
+    `problems` are sentences, the first PROBLEMS_KEPT_MAX of `problems_total`. `size` and `root` are those of
+    the log as it was checked, `events` how many of its events are there, and `gone` how many are not, as
+    they expired or were erased; `checked_bytes` is how much text was hashed.
+    `signed` is the stored checkpoint.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    problems_total: int = 0
+    size: int = 0
+    root: bytes = EMPTY_ROOT
+    events: int = 0
+    gone: int = 0
+    checked_bytes: int = 0
+    signed: Signed | None = None
+
+    def add(self, problem: str) -> None:
+        """Takes up a problem."""
+        self.problems_total += 1
+        if len(self.problems) < PROBLEMS_KEPT_MAX:
+            self.problems.append(problem)
+
+
+def check(
+    store: AccountStore,
+    *,
+    deep: bool = False,
+    report: Callable[[int, int], None] | None = None,
+    keys: Sequence[VerifierKey] = (),
+    earlier: Sequence[Checkpoint] = (),
+) -> Findings:
+    """Checks the log of an account; with `deep` also by what its events are found, and every page.
+
+    `report` is told how many events of how many are checked. `keys` are those of which one must have signed
+    the stored checkpoint, if there are any; `earlier` are checkpoints of which this log must be the
+    continuation.
+
+    It is done in one view of the log as it is at the start: a server may go on meanwhile, but what it writes
+    stays in its write-ahead log until the check has ended.
+    """
+    findings = Findings()
+    with telling(findings.add, "the log", store.path.parent), store.long_view() as connection:
+        _Check(store, connection, findings, report or _unseen).run(deep, keys, earlier)
+    return findings
+
+
+def _unseen(_done: int, _total: int) -> None:
+    """Where nobody wants to know how far it has come."""
+
+
+class _Check:
+    """One check in one view."""
+
+    def __init__(
+        self, store: AccountStore, connection: Any, findings: Findings, report: Report
+    ) -> None:
+        self._store, self._connection, self._findings, self._report = store, connection, findings, report
+        self._folder = store.path.parent
+        self._add = findings.add
+
+    def run(self, deep: bool, keys: Sequence[VerifierKey], earlier: Sequence[Checkpoint]) -> None:
+        """Checks from the entries up."""
+        findings = self._findings
+        check_schema(self._connection, self._folder, self._add)
+        if deep:
+            check_pages(self._connection, self._folder, self._add)
+        log = log_row(self._connection)
+        entries = Entries(self._connection, self._folder, log.size, self._add)
+        entries.walk()
+        findings.size = log.size
+        with self._telling("the tree"):
+            findings.root = entries.root(log.size)
+        self._check_checkpoints(entries, keys, earlier)
+        self._check_events(log, entries, deep)
+
+    def _telling(self, what: str) -> AbstractContextManager[None]:
+        return telling(self._add, what, self._folder)
+
+    # Checkpoints.
+
+    def _check_checkpoints(
+        self, entries: Entries, keys: Sequence[VerifierKey], earlier: Sequence[Checkpoint]
+    ) -> None:
+        with self._telling("the checkpoint"):
+            signed = self._store.checkpoint_in(self._connection)
+            if signed is not None:
+                self._findings.signed = signed
+                self._check_signed(signed, keys)
+                self._check_continues(entries, signed.size, signed.root, "its last checkpoint")
+        for checkpoint in earlier:
+            self._check_continues(entries, checkpoint.size, checkpoint.root, "a checkpoint kept elsewhere")
+
+    def _check_signed(self, signed: Signed, keys: Sequence[VerifierKey]) -> None:
+        """The note says what its row says, and a known key has signed it."""
+        found = parse_checkpoint(note_text(signed.note))
+        if (found.size, found.root) != (signed.size, signed.root):
+            self._add("the row of the last checkpoint has another size or root than the note in it")
+        if keys:
+            try:
+                open_note(signed.note, keys)
+            except ProofError as error:
+                self._add(f"the last checkpoint is not signed by the key of the log: {error}")
+
+    def _check_continues(self, entries: Entries, size: int, root: bytes, what: str) -> None:
+        if size > entries.size:
+            self._add(
+                f"the log has {entries.size} entries, {what} was signed over {size}: "
+                f"{named(entries.size, size - 1)} gone without a trace, or an older state was put back"
+            )
+        elif size < 0 or entries.root(size) != root:
+            self._add(
+                f"the log is not the continuation of {what}: the first {size} entries are not those "
+                "that were signed"
+            )
+
+    # Events.
+
+    def _check_events(self, log: Log, entries: Entries, deep: bool) -> None:
+        findings, store, connection = self._findings, self._store, self._connection
+        events = Events(connection, store.path, entries, log.overflow_us, self._add)
+        found_by = FoundBy(connection, self._folder, store.terms, self._add) if deep else None
+        blocks = Blocks(
+            connection, self._folder, events, found_by.expect if found_by else _not_looked_for, self._add
+        )
+        blocks.walk(lambda: self._report(events.count, log.size))
+        findings.events, findings.checked_bytes = events.count, events.hashed_bytes
+        findings.gone = events.gone()
+        self._tell_missing(events)
+        events.check_order()
+        events.given.check_rest(store, self._folder)
+        check_log(log, entries, events, blocks, self._add)
+        if found_by is not None and found_by.differs():
+            again = Findings().add
+            second = Events(connection, store.path, entries, log.overflow_us, again)
+            Blocks(connection, self._folder, second, found_by.expect, again).walk(lambda: None)
+            found_by.tell()
+
+    def _tell_missing(self, events: Events) -> None:
+        for first, last in ranges(events.missing()):
+            self._add(f"{named(first, last)} missing: the log has committed to it, and it is not stored")
+        for first, last in ranges(events.unexplained()):
+            self._add(f"{named(first, last)} gone, and the log does not say why")
+
+
+def _not_looked_for(_block_id: int, _keys: Sequence[int], _events: Sequence[Event]) -> None:
+    """What events are found by is not checked."""
