@@ -1,8 +1,8 @@
 """Backups of a data folder, and folders made from them.
 
 A backup is a folder with a copy of each database, as each was in one moment, and `backup.json`, which tells
-what must be in them. That file is written at the end, when all copies have been checked: a folder without it is
-no backup. As long as one is made, and when making it failed, there is a file `UNFINISHED`.
+what must be in them. That file is written at the end, when all copies have been checked: a folder without it
+is no backup. As long as one is made, and when making it failed, there is a file `UNFINISHED`.
 
 Which keys are in it: those that worked when the backup began, less those that were revoked until it ended. So
 each of them is in the trail of its account, and none works that was revoked before.
@@ -32,6 +32,7 @@ from auditplane.errors import (
     NewerFormat,
     NotFound,
     ProofError,
+    StorageFull,
     StoreError,
 )
 from auditplane.signing import KEY_FILE, RETIRED_FILE, LogKey, log_key, verifier_for
@@ -104,8 +105,8 @@ def begun(folder: DataFolder, access: Access, clock: log.Clock) -> Iterator[Begu
 def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_key: bool) -> Manifest:
     """Makes a backup in a new or empty folder; `key` is the one that signs, if there is one.
 
-    Raises InvalidInput for a folder that is not empty, and Damaged when what was copied is not sound: it is left
-    there, marked as unfinished.
+    Raises InvalidInput for a folder that is not empty, and Damaged when what was copied is not sound: it is
+    left there, marked as unfinished.
     """
     if with_key and key is None:
         raise NotFound("There is no log key to put into the backup.")
@@ -116,14 +117,12 @@ def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_ke
     write_secret(
         mark, f"The backup of {data} that began at {format_us(wanted.at_us)} has not come to its end."
     )
-    (target / ACCOUNTS).mkdir(mode=0o700)
-    for name in wanted.accounts:
-        copy_database(data / ACCOUNTS / f"{name}.db", target / ACCOUNTS / f"{name}.db")
-    copy_keys(data, target / CONTROL_FILE, wanted.key_ids)
-    with suppress(FileNotFoundError):
-        write_secret(target / RETIRED_FILE, (data / RETIRED_FILE).read_text("utf-8").rstrip("\n"))
-    if with_key and key is not None:
-        write_secret(target / KEY_FILE, key.signer.secret)
+    try:
+        _copy(data, wanted, target)
+        if with_key and key is not None:
+            write_secret(target / KEY_FILE, key.signer.secret)
+    except StorageFull:
+        raise StorageFull(f"The disk that holds {target} is full; the backup is not finished.") from None
     accounts = _checked(target, wanted, None if key is None else key.verifier)
     manifest = Manifest(
         version=FORMAT,
@@ -139,6 +138,16 @@ def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_ke
     mark.unlink()
     sync_folder(target)
     return manifest
+
+
+def _copy(data: Path, wanted: Begun, target: Path) -> None:
+    """Copies what there is of a folder but for the key that signs; keys come last."""
+    (target / ACCOUNTS).mkdir(mode=0o700)
+    for name in wanted.accounts:
+        copy_database(data / ACCOUNTS / f"{name}.db", target / ACCOUNTS / f"{name}.db")
+    copy_keys(data, target / CONTROL_FILE, wanted.key_ids)
+    with suppress(FileNotFoundError):
+        write_secret(target / RETIRED_FILE, (data / RETIRED_FILE).read_text("utf-8").rstrip("\n"))
 
 
 def _make_empty(path: Path) -> None:
@@ -257,17 +266,8 @@ def read_manifest(source: Path) -> Manifest:
         parse_rfc3339(manifest.at)
         for account in manifest.accounts:
             _check_account(manifest, account)
-        allowed = {
-            CONTROL_FILE,
-            RETIRED_FILE,
-            KEY_FILE,
-            *(_path(account.name) for account in manifest.accounts),
-        }
-        if (
-            not {CONTROL_FILE, *(_path(account.name) for account in manifest.accounts)}
-            <= manifest.files.keys()
-            <= allowed
-        ):
+        needed = {CONTROL_FILE, *(_path(account.name) for account in manifest.accounts)}
+        if not needed <= manifest.files.keys() <= needed | {RETIRED_FILE, KEY_FILE}:
             raise ValueError("its files are not those of a backup")
         if manifest.with_key != (KEY_FILE in manifest.files):
             raise ValueError("withKey is wrong")
@@ -319,13 +319,14 @@ def _check_and_mark(folder: Path, account: Account, manifest: Manifest, clock: l
         findings = check(store)
         if findings.problems:
             raise Damaged(
-                f"The log of {account.name} in the backup is not sound, nothing was restored: {findings.problems[0]}",
+                f"The log of {account.name} in the backup is not sound, nothing was restored: "
+                f"{findings.problems[0]}",
                 *findings.problems[1:],
             )
         if (findings.size, findings.root) != (account.size, account.root):
             raise Damaged(
-                f"The log of {account.name} is not that of which the backup tells: it has {findings.size} events, "
-                f"and should have {account.size} and their root. Nothing was restored."
+                f"The log of {account.name} is not that of which the backup tells: it has {findings.size} "
+                f"events, and should have {account.size} and their root. Nothing was restored."
             )
         backup_us = parse_rfc3339(manifest.at)
         store.mark_restored(Restored(clock(), backup_us, account.size, account.root, account.key))

@@ -83,9 +83,7 @@ def _unseen(_done: int, _total: int) -> None:
 class _Check:
     """One check in one view."""
 
-    def __init__(
-        self, store: AccountStore, connection: Any, findings: Findings, report: Report
-    ) -> None:
+    def __init__(self, store: AccountStore, connection: Any, findings: Findings, report: Report) -> None:
         self._store, self._connection, self._findings, self._report = store, connection, findings, report
         self._folder = store.path.parent
         self._add = findings.add

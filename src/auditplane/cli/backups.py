@@ -21,13 +21,15 @@ def backup(
     data: Data = None,
     with_key: Annotated[
         bool,
-        Parameter(negative="", help="With the key that signs checkpoints: who has the backup can sign then."),
+        Parameter(
+            negative="", help="With the key that signs checkpoints, which whoever has the backup can use."
+        ),
     ] = False,
 ) -> None:
     """Copy a data folder, with the server running or not, and check the copy.
 
-    All that was recorded when the command began is in it. The file admin.key is not; the key in it works after
-    a restore as well.
+    All that was recorded when the command began is in it. The file admin.key is not; the key in it works
+    after a restore as well.
 
     For example:
 
@@ -84,19 +86,15 @@ def restore(
     manifest = run(Path(folder), path, clock)
     events = sum(account.size for account in manifest.accounts)
     print(
-        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, as they were at "
-        f"{manifest.at}, and checked them."
-    )
-    print(
-        "What was recorded later is not in it. Whoever keeps a checkpoint from later, or verifies with one, will "
-        "see that this log does not continue it: tell them first. API keys that were revoked later work again: "
-        "revoke them anew."
+        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, as they "
+        f"were at {manifest.at}, and checked them.\n"
+        "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this log "
+        "does not continue it: tell them first.\n"
+        "- API keys that were revoked later work again: revoke them anew."
     )
     if not manifest.with_key:
         print(
-            f"The key that signs checkpoints was not in the backup: put it to {path / 'log.key'} before the server "
-            f"starts. If it is lost, `auditplane log rotate --lost --data {path}` makes another one."
+            f"- The key that signs checkpoints was not in the backup: put it to {path / 'log.key'} before "
+            f"the server starts. If it is lost, make another one: auditplane log rotate --lost --data {path}"
         )
-    print(
-        f"Then start the server, and confirm with `auditplane log confirm --data {path}`: until then nothing is signed."
-    )
+    print(f"- Nothing is signed until you confirm: auditplane log confirm --data {path}")

@@ -170,10 +170,10 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for a folder that holds other things, as its mode is about to be changed, or half of one."""
+    """Raises StoreError for one that is half restored, or holds other things: its mode is about to change."""
     if (path / RESTORING).exists():
         raise StoreError(
-            f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in {path}, "
+            f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in it, "
             "and restore the backup again."
         )
     with contextlib.suppress(OSError):

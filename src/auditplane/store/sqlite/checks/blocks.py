@@ -134,7 +134,9 @@ class Blocks:
         """The docs, newest first; each frame has its lines."""
         start, end = header.id << FRAME_BITS, (header.id + 1) << FRAME_BITS
         rows = fetch(self._connection, QUERIES["frames"], (start, end))
-        if [row[0] for row in rows] != list(block.frame_ids(header.id, 0, min(header.count, end - start << 10))):
+        if [row[0] for row in rows] != list(
+            block.frame_ids(header.id, 0, min(header.count, end - start << 10))
+        ):
             raise ValueError(f"its frames are {[row[0] - start for row in rows]}")
         docs: list[bytes] = []
         for at, (frame_id, data) in enumerate(rows):
@@ -158,9 +160,13 @@ class Blocks:
         for _, other, others in self._overlapping(header, keys):
             twice = others.intersection(keys)
             if twice:
-                self._problem(f"{name}: {len(twice)} of its keys, {min(twice)} the first, are in block {other} too")
+                self._problem(
+                    f"{name}: {len(twice)} of its keys, {min(twice)} the first, are in block {other} too"
+                )
         if not self._tail_keys.isdisjoint(keys):
-            self._problem(f"{name}: {len(self._tail_keys.intersection(keys))} of its keys are in the tail too")
+            self._problem(
+                f"{name}: {len(self._tail_keys.intersection(keys))} of its keys are in the tail too"
+            )
 
     def _overlapping(self, header: Header, keys: Sequence[int]) -> Iterator[tuple[int, int, set[int]]]:
         """Those walked before whose keys go beyond the first of this one."""
@@ -171,7 +177,9 @@ class Blocks:
     def _check_csv(self, header: Header, events: Sequence[Event]) -> None:
         csv, guarded = csv_lines(events, guard=True)
         if header.guarded != guarded:
-            self._problem(f"block {header.id}: its row says {header.guarded} for guarded cells; it is {guarded:d}")
+            self._problem(
+                f"block {header.id}: its row says {header.guarded} for guarded cells; it is {guarded:d}"
+            )
         found = decompress_exactly(self._part("block_csv", header.id))
         if found != csv:
             at = next(

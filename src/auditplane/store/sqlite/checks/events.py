@@ -107,7 +107,9 @@ class Events:
         elif state == EXPECTED and due_key != key:
             self._problem(f"{name}: it stands at the key {key}, its entry says {due_key}")
         if due_hash != hashed:
-            self._problem(f"{name}: its text or its stamp was changed; {self._changed(index, due_hash, others)}")
+            self._problem(
+                f"{name}: its text or its stamp was changed; {self._changed(index, due_hash, others)}"
+            )
         elif state != SEEN:
             self._learn([doc], [stamp])
         if state != TAKEN_OUT:
@@ -141,9 +143,7 @@ class Events:
 
     # Ids and times.
 
-    def _moments(
-        self, keys: Sequence[int], indexes: Sequence[int], events: Sequence[Event]
-    ) -> Sequence[int]:
+    def _moments(self, keys: Sequence[int], indexes: Sequence[int], events: Sequence[Event]) -> Sequence[int]:
         """The timestamps in microseconds; each lies at its key, or before it where a microsecond was full."""
         moments = [key >> COUNTER_BITS for key in keys]
         texts = [event.timestamp for event in events]
@@ -226,7 +226,9 @@ class Events:
             if not ulid.is_ulid(event_id):
                 self._problem(f"{_name(index, event_id)}: its id is no ULID")
             elif found is not None and found != key:
-                self._problem(f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}")
+                self._problem(
+                    f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}"
+                )
             elif found is None and ulid.key_of(event_id) != key:
                 self._problem(f"{_name(index, event_id)}: its id does not lead to it")
 
@@ -285,5 +287,3 @@ def _id_of(doc: bytes) -> str | None:
     """The id in a doc that may be anything."""
     match = re.match(rb'\{"id":"([0-9A-Z]{26})"', doc)
     return match[1].decode() if match else None
-
-

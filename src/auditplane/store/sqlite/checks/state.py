@@ -61,7 +61,9 @@ def check_log(log: Log, entries: Entries, events: Events, blocks: Blocks, proble
         problem(f"the row of the log has {log.size - log.sealed} events in the tail; it holds {blocks.tail}")
     crowded = blocks.crowded
     if log.crowded not in (0, 1) or (log.crowded != crowded if is_whole else log.crowded < crowded):
-        problem(f"the row of the log says {log.crowded} for wide rows of terms; by the events it is {crowded:d}")
+        problem(
+            f"the row of the log says {log.crowded} for wide rows of terms; by the events it is {crowded:d}"
+        )
     if not 0 <= log.tiled <= log.size or not entries.is_boundary(log.tiled):
         problem(f"the row of the log says that the first {log.tiled} entries are in full rows; they are not")
     if log.secret_bytes != SECRET_BYTES:
@@ -89,5 +91,3 @@ def check_pages(connection: apsw.Connection, folder: Path, problem: Problem) -> 
         for (text,) in fetch(connection, QUERIES["pages"]):
             if text != "ok":
                 problem(f"the database is damaged: {text}")
-
-
