@@ -86,8 +86,8 @@ def restore(
     manifest = run(Path(folder), path, clock)
     events = sum(account.size for account in manifest.accounts)
     print(
-        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, as they "
-        f"were at {manifest.at}, and checked them.\n"
+        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, and checked them. They "
+        f"are those of {manifest.at}.\n"
         "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this log "
         "does not continue it: tell them first.\n"
         "- API keys that were revoked later work again: revoke them anew."
