@@ -22,6 +22,7 @@ from auditplane.checkpoint import (
 from auditplane.errors import FolderInUse, InvalidConfig, InvalidInput, NotFound, ProofError, StoreError
 from auditplane.event import decode_doc
 from auditplane.query import Order, Query
+from auditplane.rotation import Why
 from auditplane.store.sqlite.database import sync_folder
 from auditplane.store.sqlite.folder import DataFolder, write_secret
 from engine_model import START_US, record, spec
@@ -150,7 +151,7 @@ def test_the_server_itself_says_so_and_no_secret_is_said(folder: DataFolder) -> 
 
 
 def test_a_key_that_leaked_vouches_for_nothing(folder: DataFolder) -> None:
-    rotation.rotate(folder, "ann", clock, why=rotation.LEAKED)
+    rotation.rotate(folder, "ann", clock, why=Why.LEAKED)
     (details,) = changes(folder, "default")
     assert details["why"] == "leaked"
     assert "endorsement" not in details
@@ -159,7 +160,7 @@ def test_a_key_that_leaked_vouches_for_nothing(folder: DataFolder) -> None:
 def test_keys_that_sign_no_more_are_kept(folder: DataFolder) -> None:
     """In the order of their use, with when and why."""
     keys = [key_of(folder).verifier]
-    for at, why in enumerate((rotation.REPLACED, rotation.LEAKED)):
+    for at, why in enumerate((Why.REPLACED, Why.LEAKED)):
         rotation.rotate(folder, "ann", lambda at=at: START_US + at, why=why)  # type: ignore[misc]
         keys.append(key_of(folder).verifier)
     found = signing.retired_keys(folder.path)
@@ -176,13 +177,17 @@ def test_what_can_not_be_changed(folder: DataFolder, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="one line"):
         rotation.rotate(folder, "ann", clock, reason="a\nb")
     with pytest.raises(InvalidInput, match="not lost"):
-        rotation.rotate(folder, "ann", clock, why=rotation.LOST)
+        rotation.rotate(folder, "ann", clock, why=Why.LOST)
     with pytest.raises(InvalidConfig, match=r"log\.name"):
         rotation.rotate(folder, "ann", clock, name="other")
     with rotation.alone(folder.path), pytest.raises(FolderInUse):
         rotation.rotate(folder, "ann", clock)
+    (folder.path / "log.retired").write_text("nonsense\n")
+    with pytest.raises(StoreError, match=r"log\.retired"):
+        rotation.rotate(folder, "ann", clock)
     assert key_of(folder) == before
     assert changes(folder, "default") == []
+    assert not (folder.path / "log.key.next").exists()
     (folder.path / "log.key").unlink()
     with pytest.raises(NotFound, match="--lost"):
         rotation.rotate(folder, "ann", clock)
@@ -241,7 +246,9 @@ def test_a_crash_at_any_step(
     if ended_by == "serve":
         rotation.prepare(folder, None, None, clock)
     else:
-        change = rotation.rotate(folder, "ann", clock, why="replaced" if ended_by == "rotate" else "leaked")
+        change = rotation.rotate(
+            folder, "ann", clock, why=Why.REPLACED if ended_by == "rotate" else Why.LEAKED
+        )
         assert (change == pending) == (ended_by == "rotate" and pending is not None)
     assert not (folder.path / "log.key.next").exists()
     expected = {"serve": int(step > 0), "rotate": 1 + int(step >= STEPS - 1), "leaked": 1 + int(step > 0)}
@@ -307,8 +314,8 @@ def test_a_missing_key_is_not_replaced_by_itself(folder: DataFolder) -> None:
         rotation.prepare(folder, None, None, clock)
     assert not (folder.path / "log.key").exists()
     with pytest.raises(InvalidInput, match=NAME):
-        rotation.rotate(folder, "ann", clock, why=rotation.LOST, name="other")
-    rotation.rotate(folder, "ann", clock, why=rotation.LOST)
+        rotation.rotate(folder, "ann", clock, why=Why.LOST, name="other")
+    rotation.rotate(folder, "ann", clock, why=Why.LOST)
     assert key_of(folder).signer.name == NAME
     (details,) = changes(folder, "acme")
     assert (details["why"], details["oldKey"]) == ("lost", None)
@@ -323,8 +330,8 @@ def test_a_lost_key_of_which_nothing_tells(tmp_path: Path) -> None:
     with folder.account("default") as store:
         record(store, [spec()])
     with pytest.raises(InvalidInput, match="--name"):
-        rotation.rotate(folder, "ann", clock, why=rotation.LOST)
-    rotation.rotate(folder, "ann", clock, why=rotation.LOST, name="told")
+        rotation.rotate(folder, "ann", clock, why=Why.LOST)
+    rotation.rotate(folder, "ann", clock, why=Why.LOST, name="told")
     assert key_of(folder).signer.name == "auditplane/told"
     (folder.path / "log.key").unlink()
     rotation.prepare(folder, "new", None, clock)

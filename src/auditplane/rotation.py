@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,12 +52,15 @@ from auditplane.times import format_us
 NEXT_FILE: Final = "log.key.next"
 LOCK_FILE: Final = "log.lock"
 
-# Why the key is changed.
-REPLACED: Final = "replaced"
-LEAKED: Final = "leaked"
-LOST: Final = "lost"
-
 _log = logging.getLogger(__name__)
+
+
+class Why(StrEnum):
+    """Why the key is changed."""
+
+    REPLACED = "replaced"
+    LEAKED = "leaked"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,14 @@ class Change:
     at_us: int
     user: str
     reason: str
-    why: str
+    why: Why
     old: VerifierKey | None
     new: SignerKey
 
     @property
     def is_endorsed(self) -> bool:
         """Whether the word of the old key counts."""
-        return self.why == REPLACED
+        return self.why == Why.REPLACED
 
 
 def rotate(
@@ -82,7 +86,7 @@ def rotate(
     user: str,
     clock: log.Clock,
     *,
-    why: str = REPLACED,
+    why: Why = Why.REPLACED,
     reason: str = "",
     name: str | None = None,
 ) -> Change:
@@ -98,7 +102,7 @@ def rotate(
         begun = _begun(folder.path)
         if begun is not None:
             _finish(folder, begun, clock)
-            if why != LEAKED or begun.why == LEAKED:
+            if why != Why.LEAKED or begun.why == Why.LEAKED:
                 return begun
         change = _change(folder, user, clock, why, reason, name)
         write_secret(folder.path / NEXT_FILE, _encoded(change))
@@ -170,12 +174,12 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _change(
-    folder: DataFolder, user: str, clock: log.Clock, why: str, reason: str, name: str | None
+    folder: DataFolder, user: str, clock: log.Clock, why: Why, reason: str, name: str | None
 ) -> Change:
     """A change that is wanted."""
     path = folder.path / KEY_FILE
     old: VerifierKey | None
-    if why == LOST:
+    if why == Why.LOST:
         if path.exists():
             raise InvalidInput(f"The key is not lost, it is {path}. Leave out --lost to change it.")
         known, old = _known(folder)
@@ -188,6 +192,7 @@ def _change(
             )
         old = log_key(folder.path, name, None).verifier
         server = old.name
+    retired_keys(folder.path)  # which must be legible before anything is begun
     now = clock()
     event_id = ulid.make(now << ulid.COUNTER_BITS, os.urandom(ulid.RANDOM_BYTES))
     return Change(event_id, now, user, reason, why, old, new_signer(server))
@@ -274,9 +279,9 @@ def _record(
 
 def _description(change: Change) -> str:
     what = {
-        REPLACED: "The key that signs checkpoints was changed",
-        LEAKED: "The key that signs checkpoints leaked and was changed",
-        LOST: "The key that signs checkpoints was lost; another one was made",
+        Why.REPLACED: "The key that signs checkpoints was changed",
+        Why.LEAKED: "The key that signs checkpoints leaked and was changed",
+        Why.LOST: "The key that signs checkpoints was lost; another one was made",
     }[change.why]
     return f"{what}: {change.reason}" if change.reason else what
 
@@ -322,7 +327,7 @@ def _begun(path: Path) -> Change | None:
             members["at"],
             members["user"],
             members["reason"],
-            members["why"],
+            Why(members["why"]),
             None if members["old"] is None else parse_verifier_key(members["old"]),
             parse_signer_key(members["new"]),
         )

@@ -86,10 +86,10 @@ def restore(
     manifest = run(Path(folder), path, clock)
     events = sum(account.size for account in manifest.accounts)
     print(
-        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, and checked them. They "
-        f"are those of {manifest.at}.\n"
-        "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this log "
-        "does not continue it: tell them first.\n"
+        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, and checked them. "
+        f"They are those of {manifest.at}.\n"
+        "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this "
+        "log does not continue it: tell them first.\n"
         "- API keys that were revoked later work again: revoke them anew."
     )
     if not manifest.with_key:

@@ -99,8 +99,9 @@ def rotate(
         auditplane log rotate --data ./data --reason "once a year"
         auditplane log rotate --data ./data --leaked
     """
-    from auditplane import rotation
     from auditplane.log import clock
+    from auditplane.rotation import Why
+    from auditplane.rotation import rotate as change_key
     from auditplane.signing import verifier_for
 
     if leaked and lost:
@@ -111,13 +112,13 @@ def rotate(
         raise InvalidConfig("--name goes with --lost: the name of a log does not change.")
     settings = config.load({"data": data, "log.name": name}, os.environ)
     _check_own_key(settings)
-    why = rotation.LEAKED if leaked else rotation.LOST if lost else rotation.REPLACED
+    why = Why.LEAKED if leaked else Why.LOST if lost else Why.REPLACED
     with opened(data) as (folder, _):
-        change = rotation.rotate(folder, me(), clock, why=why, reason=reason, name=settings.log_name)
+        change = change_key(folder, me(), clock, why=why, reason=reason, name=settings.log_name)
         accounts = folder.accounts()
     for account in accounts:
         print(verifier_for(change.new.verifier, account))
-    if change.why != rotation.REPLACED:
+    if change.why is not Why.REPLACED:
         print("Nothing vouches for this key: give it to those who verify by a way that they trust.")
 
 

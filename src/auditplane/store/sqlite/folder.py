@@ -5,7 +5,9 @@
     DIR/accounts/NAME.db   the log of an account
     DIR/admin.key          the key made at first start
     DIR/log.key            the key that signs checkpoints
+    DIR/log.key.next       the next one, while it is changed
     DIR/log.retired        verifier keys of those that signed before it, if any
+    DIR/log.lock           held by a backup, or by whoever changes that key
     DIR/restoring/         what is not yet restored; the folder is of no use as long as it is there
 
 Folders have mode 0700, files 0600.
