@@ -4,7 +4,7 @@ What a log commits to is its entries: 32 bytes an event, of which the root is ma
 Everything else can be made anew from the events, and is: it must be what is stored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -33,7 +33,7 @@ class Findings:
 
     `problems` are sentences, the first PROBLEMS_KEPT_MAX of `problems_total`. `size` and `root` are those of
     the log as it was checked, `events` how many of its events are there, and `gone` how many are not, as
-    they expired or were erased; `checked_bytes` is how much text was hashed.
+    they expired or were erased, `erased` of them by an erasure; `checked_bytes` is how much text was hashed.
     `signed` is the stored checkpoint.
     """
 
@@ -43,6 +43,7 @@ class Findings:
     root: bytes = EMPTY_ROOT
     events: int = 0
     gone: int = 0
+    erased: int = 0
     checked_bytes: int = 0
     signed: Signed | None = None
 
@@ -59,20 +60,20 @@ def check(
     deep: bool = False,
     report: Callable[[int, int], None] | None = None,
     keys: Sequence[VerifierKey] = (),
-    earlier: Sequence[Checkpoint] = (),
+    earlier: Mapping[str, Checkpoint] | None = None,
 ) -> Findings:
     """Checks the log of an account; with `deep` also by what its events are found, and every page.
 
     `report` is told how many events of how many are checked. `keys` are those of which one must have signed
-    the stored checkpoint, if there are any; `earlier` are checkpoints of which this log must be the
-    continuation.
+    the stored checkpoint, if there are any; `earlier` are checkpoints, by what they are
+    called, of which this log must be the continuation.
 
     It is done in one view of the log as it is at the start: a server may go on meanwhile, but what it writes
     stays in its write-ahead log until the check has ended.
     """
     findings = Findings()
     with telling(findings.add, "the log", store.path.parent), store.long_view() as connection:
-        _Check(store, connection, findings, report or _unseen).run(deep, keys, earlier)
+        _Check(store, connection, findings, report or _unseen).run(deep, keys, earlier or {})
     return findings
 
 
@@ -88,7 +89,7 @@ class _Check:
         self._folder = store.path.parent
         self._add = findings.add
 
-    def run(self, deep: bool, keys: Sequence[VerifierKey], earlier: Sequence[Checkpoint]) -> None:
+    def run(self, deep: bool, keys: Sequence[VerifierKey], earlier: Mapping[str, Checkpoint]) -> None:
         """Checks from the entries up."""
         findings = self._findings
         check_schema(self._connection, self._folder, self._add)
@@ -109,16 +110,16 @@ class _Check:
     # Checkpoints.
 
     def _check_checkpoints(
-        self, entries: Entries, keys: Sequence[VerifierKey], earlier: Sequence[Checkpoint]
+        self, entries: Entries, keys: Sequence[VerifierKey], earlier: Mapping[str, Checkpoint]
     ) -> None:
-        with self._telling("the checkpoint"):
+        with self._telling("its last checkpoint"):
             signed = self._store.checkpoint_in(self._connection)
             if signed is not None:
                 self._findings.signed = signed
                 self._check_signed(signed, keys)
                 self._check_continues(entries, signed.size, signed.root, "its last checkpoint")
-        for checkpoint in earlier:
-            self._check_continues(entries, checkpoint.size, checkpoint.root, "a checkpoint kept elsewhere")
+        for what, checkpoint in earlier.items():
+            self._check_continues(entries, checkpoint.size, checkpoint.root, what)
 
     def _check_signed(self, signed: Signed, keys: Sequence[VerifierKey]) -> None:
         """The note says what its row says, and a known key has signed it."""
@@ -134,12 +135,12 @@ class _Check:
     def _check_continues(self, entries: Entries, size: int, root: bytes, what: str) -> None:
         if size > entries.size:
             self._add(
-                f"the log has {entries.size} entries, {what} was signed over {size}: "
-                f"{named(entries.size, size - 1)} gone without a trace, or an older state was put back"
+                f"the log is shorter than {what}: it has {entries.size} entries, {size} were signed; "
+                f"{named(entries.size, size - 1)} gone, or an older state was put back"
             )
         elif size < 0 or entries.root(size) != root:
             self._add(
-                f"the log is not the continuation of {what}: the first {size} entries are not those "
+                f"the log is not the continuation of {what}: its first {size} entries are not those "
                 "that were signed"
             )
 
@@ -154,7 +155,7 @@ class _Check:
         )
         blocks.walk(lambda: self._report(events.count, log.size))
         findings.events, findings.checked_bytes = events.count, events.hashed_bytes
-        findings.gone = events.gone()
+        findings.gone, findings.erased = events.gone(), events.erased()
         self._tell_missing(events)
         events.check_order()
         events.given.check_rest(store, self._folder)

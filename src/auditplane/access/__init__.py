@@ -343,6 +343,21 @@ def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
         copy.close()
 
 
+def look_at(folder: Path, *, deep: bool) -> tuple[list[str], list[str]]:
+    """The accounts that a folder has keys for, and with `deep` what is wrong with the database of the keys.
+
+    Nothing in the folder is changed.
+    """
+    with translated(folder):
+        connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
+        try:
+            accounts = [row[0] for row in connection.execute(_QUERIES["accounts"])]
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")] if deep else []
+        finally:
+            connection.close()
+    return accounts, [text for text in found if text != "ok"]
+
+
 def _shared_bytes(path: Path, size: int) -> mmap.mmap:
     """Bytes that all processes see at once, without asking the database at each request."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -10,6 +10,7 @@ from auditplane.cli.download import download
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
+from auditplane.cli.verify import verify
 
 app = cyclopts.App(
     name="auditplane",
@@ -30,6 +31,7 @@ app.command(accounts.app)
 app.command(logs.app)
 app.command(backup)
 app.command(restore)
+app.command(verify)
 app.command(profiles.app)
 app.command(completion)
 

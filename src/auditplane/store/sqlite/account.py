@@ -36,6 +36,7 @@ from auditplane.zstd import decompress
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
 EMPTY_WAIT_MS: Final = 100
+SECRET_BYTES: Final = 32
 
 
 class AccountStore:
@@ -78,8 +79,14 @@ class AccountStore:
                     undo.callback(self._writer.close)
                     path.chmod(0o600)
                     migrate(self._writer, MIGRATIONS, str(path))
-            self.terms = Terms(one(self._writer, QUERIES["secret"]))
+            self.terms = Terms(self._secret())
             undo.pop_all()
+
+    def _secret(self) -> bytes:
+        secret = one(self._writer, QUERIES["secret"])
+        if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+            raise self.lacks("the secret of its tokens")
+        return secret
 
     def close(self) -> None:
         """Closes all connections; no call may be under way."""

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from auditplane import limits
-from auditplane.errors import FolderInUse, NotFound, StoreError
+from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import sync_folder
 from auditplane.store.sqlite.statements import MIGRATIONS
@@ -56,8 +56,7 @@ class DataFolder:
 
     def accounts(self) -> list[str]:
         """The names of the accounts that have a log."""
-        names = [path.stem for path in self._accounts.glob("*.db")]
-        return sorted(name for name in names if ACCOUNT_NAME.fullmatch(name))
+        return accounts_in(self.path)
 
     def has_log(self, name: str) -> bool:
         """Whether an account has a log."""
@@ -121,6 +120,33 @@ class DataFolder:
         with self._mutex:
             while self._open:
                 self._open.popitem()[1].close()
+
+
+def accounts_in(path: Path) -> list[str]:
+    """The names of the accounts that have a log in a folder, which is not changed."""
+    names = [file.stem for file in (path / "accounts").glob("*.db")]
+    return sorted(name for name in names if ACCOUNT_NAME.fullmatch(name))
+
+
+@contextmanager
+def looked_at(path: Path, account: str) -> Iterator[AccountStore]:
+    """The store of an account in a folder that is not changed.
+
+    Raises Unavailable in the end when nobody had it open, and somebody wrote to it meanwhile.
+    """
+    file = path / "accounts" / f"{account}.db"
+    wal = file.with_name(file.name + "-wal")
+    was_open = wal.exists()
+    before = file.stat()
+    store = AccountStore(file, readonly=True)
+    try:
+        yield store
+    finally:
+        store.close()
+    after = file.stat()
+    same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+    if not was_open and (wal.exists() or not same):
+        raise Unavailable(f"Somebody opened {file} while it was looked at; try again.")
 
 
 def hold(path: Path) -> int:

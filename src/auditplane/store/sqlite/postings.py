@@ -34,6 +34,11 @@ def rows(keys: Iterable[int]) -> list[int]:
     return [_rowid(each) for each in keys]
 
 
+def has_wide(keys: Iterable[int]) -> bool:
+    """Whether one of some events has a wide row."""
+    return max([each & _COUNTER for each in keys]) >= NARROW_COUNTERS
+
+
 def keys(
     connection: apsw.Connection, match: str, low: int, high: int, *, at_most: int, upwards: bool = False
 ) -> list[int]:

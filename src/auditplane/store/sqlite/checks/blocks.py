@@ -114,7 +114,7 @@ class Blocks:
             )
             return
         self._check_header(header, keys, indexes, docs)
-        self.crowded = self.crowded or min(postings.rows(keys)) < 0
+        self.crowded = self.crowded or postings.has_wide(keys)
         docs.reverse()
         stamps.reverse()
         events = self._events.take(keys, indexes, docs, stamps)

@@ -19,7 +19,7 @@ from auditplane import ulid
 from auditplane.event import DEFAULT_ACCOUNT, Event, decode_doc, decode_docs
 from auditplane.forgotten import Accounts
 from auditplane.store.sqlite.checks import Problem
-from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, UNKNOWN, Entries
+from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, Entries
 from auditplane.store.sqlite.checks.given import Given
 from auditplane.times import format_all, parse_rfc3339
 from auditplane.ulid import COUNTER_BITS
@@ -270,9 +270,10 @@ class Events:
         """How many events the entries say are gone."""
         return self._entries.states.count(TAKEN_OUT)
 
-    def unknown(self) -> int:
-        """How many events can't be checked, as their entries can't be read."""
-        return self._entries.states.count(UNKNOWN)
+    def erased(self) -> int:
+        """How many of these were taken by an erasure."""
+        states = self._entries.states
+        return sum(states[index] == TAKEN_OUT for index in self.accounts.erased if 0 <= index < len(states))
 
     def unexplained(self) -> Sequence[int]:
         """Those gone of which the log does not say why."""

@@ -94,6 +94,8 @@ class FoundBy:
         differs = False
         for table in (self._term, self._word):
             with telling(self._problem, f"the table {table.name}", self._folder):
+                for (segment,) in fetch(self._connection, QUERIES["stray_segments"].format(table.name)):
+                    self._problem(f"the table {table.name} has half of a segment {segment}")
                 table.subtract(self._connection)
                 differs |= table.look_into()
         return differs

@@ -1,5 +1,5 @@
 -- name: log
-SELECT size, live, newest_us, at_us, low, high, overflow_us, sealed, crowded, tiled, length(secret) FROM log;
+SELECT size, live, newest_us, at_us, low, high, overflow_us, sealed, crowded, tiled FROM log;
 -- name: entries
 SELECT first, count, keys, hashes FROM entry ORDER BY first;
 -- name: entry
@@ -44,5 +44,8 @@ CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, {}, instance);
 SELECT term, doc FROM temp.vocabulary;
 -- name: close_vocabulary
 DROP TABLE IF EXISTS temp.vocabulary;
+-- name: stray_segments
+SELECT DISTINCT segid FROM {0}_idx EXCEPT SELECT id >> 37 FROM {0}_data
+UNION SELECT * FROM (SELECT id >> 37 FROM {0}_data WHERE id > 10 EXCEPT SELECT segid FROM {0}_idx);
 -- name: pages
 PRAGMA integrity_check(20);

@@ -12,8 +12,6 @@ from auditplane.store.sqlite.checks.events import Events
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.statements import MIGRATIONS
 
-SECRET_BYTES = 32
-
 
 class Log(NamedTuple):
     """The row of the table `log`."""
@@ -28,7 +26,6 @@ class Log(NamedTuple):
     sealed: int
     crowded: int
     tiled: int
-    secret_bytes: int
 
 
 def log_row(connection: apsw.Connection) -> Log:
@@ -66,8 +63,6 @@ def check_log(log: Log, entries: Entries, events: Events, blocks: Blocks, proble
         )
     if not 0 <= log.tiled <= log.size or not entries.is_boundary(log.tiled):
         problem(f"the row of the log says that the first {log.tiled} entries are in full rows; they are not")
-    if log.secret_bytes != SECRET_BYTES:
-        problem(f"the secret of the log has {log.secret_bytes} bytes in place of {SECRET_BYTES}")
 
 
 def check_schema(connection: apsw.Connection, folder: Path, problem: Problem) -> None:
