@@ -2,6 +2,9 @@
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,8 @@ from auditplane.errors import FolderInUse, InvalidConfig, InvalidInput, NotFound
 from auditplane.event import decode_doc
 from auditplane.query import Order, Query
 from auditplane.rotation import Why
+from auditplane.store import Signed
+from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import sync_folder
 from auditplane.store.sqlite.folder import DataFolder, write_secret
 from engine_model import START_US, record, spec
@@ -264,6 +269,47 @@ def test_a_crash_at_any_step(
                 open_endorsement(each["endorsement"].encode(), parse_verifier_key(each["oldKey"]))
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from auditplane import log, rotation
+from auditplane.store.sqlite.folder import DataFolder
+steps = int(sys.argv[2])
+def traced(frame, event, _):
+    global steps
+    if event == "call" and frame.f_code.co_filename.endswith(("rotation.py", "signing.py", "folder.py")):
+        steps -= 1
+        if not steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.setprofile(traced)
+rotation.rotate(DataFolder(Path(sys.argv[1])), "killed", log.clock)
+"""
+
+
+def test_a_process_that_is_killed_anywhere(folder: DataFolder) -> None:
+    """Leaves a change that is ended by the next, or none: keys follow one another in every log, each once."""
+    first = key_of(folder)
+    folder.close()
+    killed = 0
+    for steps in range(1, 160, 9):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(folder.path), str(steps)], check=False)
+        assert done.returncode in (0, -signal.SIGKILL)
+        killed += done.returncode != 0
+    assert killed > 5
+    opened = DataFolder(folder.path)
+    rotation.rotate(opened, "ann", clock)
+    retired = len(signing.retired_keys(opened.path))
+    for name in ACCOUNTS:
+        told = changes(opened, name)
+        assert len(told) == retired
+        keys = [str(first.for_account(name).verifier), *(each["newKey"] for each in told)]
+        assert [each["oldKey"] for each in told] == keys[:-1]
+        assert len(set(keys)) == len(keys) > 2
+        assert keys[-1] == str(key_of(opened).for_account(name).verifier)
+        assert all(each["endorsement"] for each in told)
+    opened.close()
+
+
 def test_an_account_that_comes_to_be_meanwhile(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gets the event too, before the new key signs."""
     recording = rotation._record
@@ -340,6 +386,28 @@ def test_a_lost_key_of_which_nothing_tells(tmp_path: Path) -> None:
 
 
 # The key of a server that runs.
+
+
+def test_a_note_of_another_process_by_the_key_before_is_not_passed_on(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had read the old key a moment before, and stored its note a moment later: this one signs again."""
+    old = key_of(folder).for_account("acme")
+    rotation.rotate(folder, "ann", clock)
+    new = key_of(folder).for_account("acme")
+    keep = AccountStore.keep_checkpoint
+
+    with folder.account("acme") as store:
+
+        def overtaken(store: AccountStore, signed: Signed) -> Signed:
+            monkeypatch.undo()
+            record(store, [spec(5)])
+            log.checkpoint(store, old, clock, size_min=4)
+            return keep(store, signed)
+
+        monkeypatch.setattr(AccountStore, "keep_checkpoint", overtaken)
+        signed = log.checkpoint(store, new, clock)
+        assert open_checkpoint(signed.note, new.name, [new.verifier]).size == 4
 
 
 def test_the_key_file_is_read_when_it_is_another_one(folder: DataFolder) -> None:
