@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from auditplane import limits, log, render, ulid
+from auditplane import checking, limits, log, render, ulid
 from auditplane.errors import Conflict, InvalidEvents
 from auditplane.event import Event, Rules, decode_doc, parse
 from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor
@@ -355,6 +355,7 @@ class Model:
         with store.maintenance() as connection:
             for table in ("word", "term"):
                 fetch(connection, f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")  # noqa: S608
+        assert checking.check(store, deep=True).problems == []
 
 
 def _given_us(given: Spec) -> int:

@@ -4,6 +4,7 @@ The attacks are made on copies of one real log: some of its events are late, som
 sealed, in several runs, and some are not; it has nodes, repacked entries and a signed checkpoint.
 """
 
+# ruff: noqa: S608 - the tables and columns that are attacked are named here
 import json
 import random
 import shutil
@@ -14,14 +15,15 @@ from typing import Any
 import apsw
 import pytest
 
-from auditplane import log, merkle, render
+from auditplane import log, merkle, render, ulid
 from auditplane.checking import Findings, check
 from auditplane.checkpoint import Checkpoint, SignerKey, open_checkpoint, sign_checkpoint
 from auditplane.errors import AuditplaneError
 from auditplane.event import decode_docs
 from auditplane.query import Order, Query
 from auditplane.render import Form
-from auditplane.store.sqlite import block, sealing
+from auditplane.store import Stored
+from auditplane.store.sqlite import block, postings, sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
 from auditplane.times import format_us
@@ -380,7 +382,7 @@ def moved(path: Path, *, entry_too: bool, tree_too: bool = False) -> None:
         us = (key >> 11) - 60_000_000
         new_key = us << 11
         members["timestamp"] = format_us(us)
-        members["id"] = log.ulid.make(new_key, bytes(12))
+        members["id"] = ulid.make(new_key, bytes(12))
         doc = json.dumps(members, separators=(",", ":")).encode()
         fetch(connection, f"UPDATE tail SET key = ?, doc = ? WHERE idx = {IN_TAIL}", (new_key, doc))
 
@@ -492,7 +494,7 @@ def drop_from_block(connection: apsw.Connection, block_id: int, line: int) -> No
     frames = fetch(connection, "SELECT data FROM frame WHERE id >> 9 = ? ORDER BY id", (block_id,))
     docs = b"".join(decompress(data) for (data,) in frames).splitlines()
     kept = [
-        block.Stored(key, index, doc, stamp)
+        Stored(key, index, doc, stamp)
         for key, index, doc, stamp in zip(
             block.unpack_numbers(packed_keys),
             block.unpack_numbers(packed_indexes),
@@ -619,7 +621,7 @@ def test_what_events_are_found_by_is_exact(original: Path, path: Path) -> None:
     """A row of terms or words that is missing, or too many, is found by a deep check."""
     with opened(path) as store:
         ((key,),) = rows(path, "SELECT low FROM block LIMIT 1")
-        row = sealing.postings.rows([key])[0]
+        row = postings.rows([key])[0]
         with store.snapshot() as connection:
             stored = store.at(connection, key)
         assert stored is not None
@@ -631,7 +633,7 @@ def test_what_events_are_found_by_is_exact(original: Path, path: Path) -> None:
     assert f"the table term lacks the token {tokens.split()[0]} of the event at the key {key}" in problems
     shutil.copy(original, path)
     change(path, lambda c: fetch(c, "INSERT INTO word (rowid, tokens) VALUES (?, ?)", (999_999, "wabcdefg")))
-    assert "the table word has the token wabcdefg for block 999999, which is not due it" in told(path)
+    assert "the table word has a token for block 999999 that is not due it: wabcdefg" in told(path)
 
 
 def test_ids_lead_to_their_events(original: Path, path: Path) -> None:

@@ -129,18 +129,19 @@ class _Verification:
                 store, deep=self._deep, report=lambda done, _: report(done, done), keys=keys, earlier=earlier
             )
         self._show(name, findings, keys, list(earlier), time.monotonic() - begun)
-        if findings.signed is not None and keys and not findings.problems_total:
-            if all(checkpoint.size <= findings.signed.size for checkpoint in earlier.values()):
-                self._keep(name, keys[0].name, findings.signed.note)
+        signed = findings.signed
+        if signed is None or not keys or findings.problems_total:
+            return
+        if all(checkpoint.size <= signed.size for checkpoint in earlier.values()):
+            self._keep(name, keys[0].name, signed.note)
 
     def _glance(self, store: "AccountStore") -> "tuple[int | None, Signed | None]":
         """The size of a log and its checkpoint, as far as they can be read; the check tells what can't."""
-        from auditplane.store.sqlite.checks import telling
-
-        found: tuple[int | None, Signed | None] = (None, None)
-        with telling(lambda _: None, "the log", self._path), store.snapshot() as connection:
-            found = (store.size_in(connection), store.checkpoint_in(connection))
-        return found
+        try:
+            with store.snapshot() as connection:
+                return store.size_in(connection), store.checkpoint_in(connection)
+        except (StoreError, TypeError, ValueError):
+            return None, None
 
     def _keys(self, name: str) -> list[VerifierKey]:
         """The key that must have signed the checkpoint of an account; none when it is not known."""
@@ -212,8 +213,8 @@ class _Verification:
         """Raises Damaged when there were problems."""
         if self._problems:
             raise Damaged(
-                f"{self._problems:,} problems were found in {self._path}, each is named above. Keep the folder as "
-                "it is, and find out what changed it."
+                f"{self._problems:,} problems were found in {self._path}, each is named above. Keep the folder "
+                "as it is, and find out what changed it."
             )
         print(f"Nothing is wrong with {logs} {'log' if logs == 1 else 'logs'} in {self._path}.")
 

@@ -106,8 +106,8 @@ def check_format(connection: apsw.Connection, migrations: Sequence[str], what: s
         raise _newer(what, found, len(migrations))
     if found < len(migrations):
         raise StoreError(
-            f"{what} has format {found}; this version reads format {len(migrations)}, which the server makes of "
-            "it when it is started next."
+            f"{what} has format {found}; this version reads format {len(migrations)}, which the server makes "
+            "of it when it is started."
         )
 
 

@@ -7,7 +7,6 @@ tells a problem of it and goes on with the next.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -47,11 +46,14 @@ def telling(problem: Problem, what: str, folder: Path) -> Iterator[None]:
 
 def ranges(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Ascending indexes as ranges: first and last."""
-    for _, group in groupby(enumerate(indexes), lambda pair: pair[1] - pair[0]):
-        _, first = next(group)
-        last = first
-        for _, last in group:  # noqa: B007 - the last one is what is looked for
-            pass
+    first = last = None
+    for index in indexes:
+        if last is None or index != last + 1:
+            if first is not None and last is not None:
+                yield first, last
+            first = index
+        last = index
+    if first is not None and last is not None:
         yield first, last
 
 

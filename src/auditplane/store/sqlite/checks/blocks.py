@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
+from operator import ge
 from pathlib import Path
 from typing import Final
 
@@ -109,8 +110,8 @@ class Blocks:
         stamps = _lines(decompress_exactly(self._part("block_stamps", header.id)))
         if not header.count == len(keys) == len(indexes) == len(docs) == len(stamps) > 0:
             self._problem(
-                f"{name} has {header.count} events, {len(keys)} keys, {len(indexes)} indexes, {len(docs)} texts "
-                f"and {len(stamps)} stamps"
+                f"{name} has {header.count} events, {len(keys)} keys, {len(indexes)} indexes, "
+                f"{len(docs)} texts and {len(stamps)} stamps"
             )
             return
         self._check_header(header, keys, indexes, docs)
@@ -151,7 +152,7 @@ class Blocks:
         self, header: Header, keys: Sequence[int], indexes: Sequence[int], docs: Sequence[bytes]
     ) -> None:
         name = f"block {header.id}"
-        if any([keys[at] >= keys[at + 1] for at in range(len(keys) - 1)]):
+        if any(map(ge, keys, keys[1:])):
             self._problem(f"{name}: its keys don't rise")
         due = (keys[0], keys[-1], max(indexes), sum(map(len, docs)) + len(docs))
         found = (header.low, header.high, header.last_index, header.docs_bytes)
@@ -189,8 +190,8 @@ class Blocks:
             )  # fmt: skip
             event_id = events[min(at, len(events) - 1)].id
             self._problem(
-                f"block {header.id}: its CSV is not that of its events; the first line that differs is near that "
-                f"of the event {event_id}"
+                f"block {header.id}: its CSV is not that of its events; it differs first at or after that of "
+                f"the event {event_id}"
             )
 
 

@@ -65,15 +65,15 @@ class Entries:
             return
         if first > self._next:
             self._lack(first)
-        keys: Sequence[int] | None = None
+        keys: Sequence[int] = ()  # none are decoded when they can't be read
         with telling(self._problem, f"the keys of the entries from {first} to {last}", self._folder):
             keys = block.unpack_exactly(packed)
-        if keys is not None and not count == len(keys) == last + 1 - first:
+        if not count == len(keys) == last + 1 - first:
             self._problem(
                 f"the row of entries from {first} on has {count} entries, {len(keys)} keys and "
                 f"{last + 1 - first} hashes"
             )
-        if keys is None or len(keys) != last + 1 - first:
+        if len(keys) != last + 1 - first:
             self.states[first : last + 1] = bytes((UNKNOWN,)) * (last + 1 - first)
         else:
             self._firsts.append(first)
@@ -218,7 +218,7 @@ class Entries:
             self.states[first:end] = bytes((SEEN,)) * len(indexes)
             return True
         states = self.states
-        if any([states[index] for index in indexes]) or len(set(indexes)) != len(indexes):
+        if any(map(states.__getitem__, indexes)) or len(set(indexes)) != len(indexes):
             return False
         for index in indexes:
             states[index] = SEEN

@@ -8,7 +8,7 @@ import re
 from array import array
 from collections.abc import Collection, Sequence
 from hashlib import sha256
-from itertools import pairwise
+from operator import gt
 from pathlib import Path
 from typing import Final
 
@@ -180,12 +180,13 @@ class Events:
                 self._problem(f"{_name(indexes[at], events[at].id)}: its stamp has no salt")
         self._note_commits(indexes, commits)
         # Each event without a timestamp is given one beyond all others, so a log of so many may run ahead.
-        if any([us > at + index + 1 for us, at, index in zip(moments, commits, indexes, strict=True)]):
+        latest = [at + index + 1 for at, index in zip(commits, indexes, strict=True)]
+        if any(map(gt, moments, latest)):
             for us, commit, index, event in zip(moments, commits, indexes, events, strict=True):
                 if us > commit + index + 1 and commit:
                     self._problem(
-                        f"{_name(index, event.id)}: its timestamp is {event.timestamp}, after it was recorded "
-                        f"at {format_all([commit])[0]}"
+                        f"{_name(index, event.id)}: its timestamp is {event.timestamp}, but it was recorded "
+                        f"before that, at {format_all([commit])[0]}"
                     )
 
     def _committed(self, head: bytes, at: int, indexes: Sequence[int], events: Sequence[Event]) -> int:
@@ -206,7 +207,7 @@ class Events:
 
     def _note_commits(self, indexes: Sequence[int], commits: Sequence[int]) -> None:
         first, end = indexes[0], indexes[-1] + 1
-        if 0 <= first and end <= self._entries.size and list(indexes) == list(range(first, end)):
+        if first >= 0 and end <= self._entries.size and list(indexes) == list(range(first, end)):
             self._commits[first:end] = array("q", commits)
             return
         for index, commit in zip(indexes, commits, strict=True):
@@ -235,13 +236,13 @@ class Events:
     # In the end.
 
     def check_order(self) -> None:
-        """Commit times don't fall as the index rises. Tells of each event that falls below those before it."""
+        """Tells of each event that was recorded earlier than one before it."""
         latest = 0
         for start in range(0, len(self._commits), _AT_ONCE):
             part = [us for us in self._commits[start : start + _AT_ONCE] if us]
             if not part:
                 continue
-            if part[0] >= latest and all([one <= other for one, other in pairwise(part)]):
+            if part[0] >= latest and not any(map(gt, part, part[1:])):
                 latest = part[-1]
                 continue
             for index, us in enumerate(self._commits[start : start + _AT_ONCE], start):

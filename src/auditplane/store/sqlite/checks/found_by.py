@@ -111,7 +111,7 @@ class FoundBy:
                     self._problem(f"the table {table.name} lacks the token {token} of {row_name(row)}")
                 for token, row in surplus:
                     self._problem(
-                        f"the table {table.name} has the token {token} for {row_name(row)}, which is not due it"
+                        f"the table {table.name} has a token for {row_name(row)} that is not due it: {token}"
                     )
 
 

@@ -47,7 +47,8 @@ def check_log(log: Log, entries: Entries, events: Events, blocks: Blocks, proble
     covers = newest[0] >= due[0] and newest[1] <= due[1] and newest[2] >= due[2] and newest[3] >= due[3]
     if newest != due if is_whole else not covers:
         problem(
-            f"the row of the log has newest_us, low, high and overflow_us {newest}; by the events they are {due}"
+            f"the row of the log has newest_us, low, high and overflow_us {newest}; "
+            f"by the events they are {due}"
         )
     last = events.last_commit_us
     if log.at_us != last if is_whole or events.is_last_here else log.at_us < last:
