@@ -586,6 +586,22 @@ def test_an_outsider_sees_that_later_events_are_gone(
             merkle.verify_consistency(late.size, signed.size, hashes, late.root, signed.root)
 
 
+def test_backups_and_restored_folders_are_verified_as_others_are(data: Path, tmp_path: Path) -> None:
+    """Also where the stored checkpoint is by the key before the one that signs now."""
+    folder = DataFolder(data)
+    old = signing.log_key(data, None, None).for_account("acme").verifier
+    rotation.rotate(folder, "ann", clock)
+    folder.close()
+    made(data, tmp_path / "backup", with_key=True)
+    backup.restore(tmp_path / "backup", tmp_path / "restored", clock)
+    before = contents(tmp_path / "backup")
+    for path in (data, tmp_path / "backup", tmp_path / "restored"):
+        done = run("verify", "--data", path, "--deep", env={"XDG_STATE_HOME": str(tmp_path / "state")})
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert f"by {old}\n" in done.stdout
+    assert contents(tmp_path / "backup") == before
+
+
 def test_the_command_line_refuses_in_one_line(data: Path, tmp_path: Path) -> None:
     assert run("backup", tmp_path / "backup", "--data", data).returncode == 0
     for command, folder, to in (
