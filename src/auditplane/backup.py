@@ -39,7 +39,7 @@ from auditplane.signing import KEY_FILE, RETIRED_FILE, LogKey, log_key, verifier
 from auditplane.store import Restored
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.copying import copy_database
-from auditplane.store.sqlite.database import sync_folder
+from auditplane.store.sqlite.database import sync_folder, translated
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, RESTORING, DataFolder, write_secret
 from auditplane.times import format_us, parse_rfc3339
 
@@ -99,7 +99,10 @@ def begun(folder: DataFolder, access: Access, clock: log.Clock) -> Iterator[Begu
     """What to copy of a folder, whose log key nobody changes meanwhile; raises FolderInUse."""
     with rotation.alone(folder.path):
         rotation.finish(folder, clock)
-        yield Begun(clock(), folder.accounts(), [key.id for key in access.keys(None)])
+        now = clock()
+        # Keys first: each account that has one has its log by then.
+        key_ids = [key.id for key in access.keys(None)]
+        yield Begun(now, folder.accounts(), key_ids)
 
 
 def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_key: bool) -> Manifest:
@@ -118,9 +121,10 @@ def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_ke
         mark, f"The backup of {data} that began at {format_us(wanted.at_us)} has not come to its end."
     )
     try:
-        _copy(data, wanted, target)
-        if with_key and key is not None:
-            write_secret(target / KEY_FILE, key.signer.secret)
+        with translated(target):
+            _copy(data, wanted, target)
+            if with_key and key is not None:
+                write_secret(target / KEY_FILE, key.signer.secret)
     except StorageFull:
         raise StorageFull(f"The disk that holds {target} is full; the backup is not finished.") from None
     accounts = _checked(target, wanted, None if key is None else key.verifier)
@@ -201,9 +205,8 @@ def _checked(target: Path, wanted: Begun, key: VerifierKey | None) -> list[Accou
     if problems:
         write_secret(target / UNFINISHED, "\n".join(["What was copied is not sound.", *problems]))
         raise Damaged(
-            f"The backup in {target} is of no use: what was copied is not sound. Check the folder with "
-            f"`auditplane verify --data`. {problems[0]}",
-            *problems[1:],
+            f"The backup in {target} is of no use: what was copied is not sound. {problems[0]} "
+            f"{target / UNFINISHED} lists all that was found; check the folder itself with auditplane verify."
         )
     return accounts
 
@@ -294,8 +297,8 @@ def _copy_file(source: Path, target: Path, expected: File) -> None:
     hashed = sha256()
     size = 0
     try:
-        with source.open("rb") as reading, target.open("xb") as writing:
-            target.chmod(0o600)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as writing, source.open("rb") as reading:
             while part := reading.read(COPY_BYTES):
                 hashed.update(part)
                 size += writing.write(part)
@@ -320,8 +323,7 @@ def _check_and_mark(folder: Path, account: Account, manifest: Manifest, clock: l
         if findings.problems:
             raise Damaged(
                 f"The log of {account.name} in the backup is not sound, nothing was restored: "
-                f"{findings.problems[0]}",
-                *findings.problems[1:],
+                f"{findings.problems[0]}"
             )
         if (findings.size, findings.root) != (account.size, account.root):
             raise Damaged(
