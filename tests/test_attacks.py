@@ -188,7 +188,7 @@ TABLES = (
     "sqlite_sequence",
     "sqlite_schema",
 )
-# `at_us` of a checkpoint only says when the next one is due, `tiled` from where on entries are repacked, and a
+# `at_us` of a checkpoint only says when the next one is due, `tiled` where repacking goes on, and a
 # block may be in another run. FTS5 keeps averages that nobody asks for, and marks of what it does not use.
 HARMLESS = {
     "checkpoint": {"at_us"},
@@ -349,7 +349,8 @@ def test_a_stamp_that_was_changed_is_named(path: Path) -> None:
     name = id_of(path, IN_TAIL)
     change(
         path,
-        f"UPDATE tail SET stamp = CAST(replace(CAST(stamp AS TEXT), 'T06:13', 'T05:13') AS BLOB) WHERE idx = {IN_TAIL}",
+        "UPDATE tail SET stamp = CAST(replace(CAST(stamp AS TEXT), 'T06:13', 'T05:13') AS BLOB) "
+        f"WHERE idx = {IN_TAIL}",
     )
     problems = told(path, deep=False)
     assert f"event {IN_TAIL} (id {name}): its text or its stamp was changed" in problems
@@ -510,7 +511,7 @@ def drop_from_block(connection: apsw.Connection, block_id: int, line: int) -> No
         fetch(connection, "INSERT INTO frame VALUES (?, ?)", ((block_id << 9) + number, data))
     for sql, bindings in (
         (
-            "UPDATE block SET low = ?, high = ?, count = ?, last_index = ?, guarded = ?, docs_bytes = ? WHERE id = ?",
+            "UPDATE block SET (low, high, count, last_index, guarded, docs_bytes) = (?,?,?,?,?,?) WHERE id = ?",
             (made.low, made.high, made.count, made.last_index, made.guarded, made.docs_bytes, block_id),
         ),
         ("UPDATE block_keys SET keys = ?, indexes = ? WHERE id = ?", (made.keys, made.indexes, block_id)),

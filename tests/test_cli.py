@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("cli")
 COMMANDS = [
     "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
     "keys list", "keys revoke", "accounts list", "profile set", "profile use", "profile list",
-    "profile delete", "completion", "version",
+    "profile delete", "completion", "verify", "version",
 ]  # fmt: skip
 NOBODY = 65534
 

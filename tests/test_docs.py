@@ -72,7 +72,13 @@ def type_in(server: Server, script: str) -> str:
     done = subprocess.run(
         ["bash", "-c", before + script],
         cwd=server.data.parent,
-        env=environment({"PATH": path, "XDG_CONFIG_HOME": str(server.data.parent / "config")}),
+        env=environment(
+            {
+                "PATH": path,
+                "XDG_CONFIG_HOME": str(server.data.parent / "config"),
+                "XDG_STATE_HOME": str(server.data.parent / "state"),
+            }
+        ),
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,

@@ -12,8 +12,8 @@ confirms that the logs go on from there (see `log.confirm`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ import msgspec
 
 from auditplane import __version__, log, rotation
 from auditplane.access import CONTROL_FILE, Access, copy_keys
-from auditplane.checking import check
+from auditplane.checking import Findings, check
 from auditplane.checkpoint import VerifierKey, parse_verifier_key
 from auditplane.errors import (
     AuditplaneError,
@@ -49,6 +49,16 @@ FORMAT: Final = 1
 COPY_BYTES: Final = 1024 * 1024
 
 _NOT_OURS: Final = {"lost+found"}
+
+
+Watch = Callable[[str, int | None], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows how far something has come: opened with a title and a total, told how much and how many are done."""
+
+
+@contextmanager
+def unwatched(_title: str, _total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """Where nobody looks."""
+    yield lambda _done, _events: None
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +115,15 @@ def begun(folder: DataFolder, access: Access, clock: log.Clock) -> Iterator[Begu
         yield Begun(now, folder.accounts(), key_ids)
 
 
-def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_key: bool) -> Manifest:
+def make(
+    data: Path,
+    wanted: Begun,
+    target: Path,
+    key: LogKey | None,
+    *,
+    with_key: bool,
+    watch: Watch = unwatched,
+) -> Manifest:
     """Makes a backup in a new or empty folder; `key` is the one that signs, if there is one.
 
     Raises InvalidInput for a folder that is not empty, and Damaged when what was copied is not sound: it is
@@ -127,7 +145,7 @@ def make(data: Path, wanted: Begun, target: Path, key: LogKey | None, *, with_ke
                 write_secret(target / KEY_FILE, key.signer.secret)
     except StorageFull:
         raise StorageFull(f"The disk that holds {target} is full; the backup is not finished.") from None
-    accounts = _checked(target, wanted, None if key is None else key.verifier)
+    accounts = _checked(target, wanted, None if key is None else key.verifier, watch)
     manifest = Manifest(
         version=FORMAT,
         program=__version__,
@@ -186,7 +204,7 @@ def _file(path: Path) -> File:
     return File(size, hashed.hexdigest())
 
 
-def _checked(target: Path, wanted: Begun, key: VerifierKey | None) -> list[Account]:
+def _checked(target: Path, wanted: Begun, key: VerifierKey | None, watch: Watch) -> list[Account]:
     """What was copied, checked; raises Damaged, and says why beside the copies."""
     accounts = []
     problems: list[str] = []
@@ -194,7 +212,7 @@ def _checked(target: Path, wanted: Begun, key: VerifierKey | None) -> list[Accou
         verifier = None if key is None else verifier_for(key, name)
         try:
             with _opened(target / ACCOUNTS, name) as store:
-                findings = check(store)
+                findings = _check(store, name, watch)
         except (AuditplaneError, OSError) as error:
             problems.append(f"{name}: {error}")
         else:
@@ -211,6 +229,12 @@ def _checked(target: Path, wanted: Begun, key: VerifierKey | None) -> list[Accou
     return accounts
 
 
+def _check(store: AccountStore, name: str, watch: Watch) -> Findings:
+    """Checks a log that was copied."""
+    with watch(f"check {name}", store.size()) as shown:
+        return check(store, report=lambda done, _total: shown(done, done))
+
+
 @contextmanager
 def _opened(folder: Path, name: str) -> Iterator[AccountStore]:
     store = AccountStore(folder / f"{name}.db")
@@ -223,7 +247,7 @@ def _opened(folder: Path, name: str) -> Iterator[AccountStore]:
 # Restoring.
 
 
-def restore(source: Path, data: Path, clock: log.Clock) -> Manifest:
+def restore(source: Path, data: Path, clock: log.Clock, *, watch: Watch = unwatched) -> Manifest:
     """Makes a data folder from a backup; raises InvalidInput, NotFound, NewerFormat, StoreError and Damaged.
 
     When it fails, what was copied is left in a folder of its own, and no server takes the data folder.
@@ -237,7 +261,10 @@ def restore(source: Path, data: Path, clock: log.Clock) -> Manifest:
         _copy_file(source / name, unfinished / name, expected)
     _check_key(unfinished, manifest)
     for account in manifest.accounts:
-        _check_and_mark(unfinished / ACCOUNTS, account, manifest, clock)
+        with _opened(unfinished / ACCOUNTS, account.name) as store:
+            _check_expected(_check(store, account.name, watch), account)
+            backup_us = parse_rfc3339(manifest.at)
+            store.mark_restored(Restored(clock(), backup_us, account.size, account.root, account.key))
     sync_folder(unfinished / ACCOUNTS)
     # The keys come last: a folder without them is taken for none.
     for name in (ACCOUNTS, RETIRED_FILE, KEY_FILE, CONTROL_FILE):
@@ -316,19 +343,15 @@ def _check_key(folder: Path, manifest: Manifest) -> None:
         raise Damaged("The log key in the backup is another one than it tells; nothing was restored.")
 
 
-def _check_and_mark(folder: Path, account: Account, manifest: Manifest, clock: log.Clock) -> None:
-    """Checks a log that was copied, and marks it as restored; raises Damaged."""
-    with _opened(folder, account.name) as store:
-        findings = check(store)
-        if findings.problems:
-            raise Damaged(
-                f"The log of {account.name} in the backup is not sound, nothing was restored: "
-                f"{findings.problems[0]}"
-            )
-        if (findings.size, findings.root) != (account.size, account.root):
-            raise Damaged(
-                f"The log of {account.name} is not that of which the backup tells: it has {findings.size} "
-                f"events, and should have {account.size} and their root. Nothing was restored."
-            )
-        backup_us = parse_rfc3339(manifest.at)
-        store.mark_restored(Restored(clock(), backup_us, account.size, account.root, account.key))
+def _check_expected(findings: Findings, account: Account) -> None:
+    """Raises Damaged when a log is not sound, or another one than the backup tells."""
+    if findings.problems:
+        raise Damaged(
+            f"The log of {account.name} in the backup is not sound, nothing was restored: "
+            f"{findings.problems[0]}"
+        )
+    if (findings.size, findings.root) != (account.size, account.root):
+        raise Damaged(
+            f"The log of {account.name} is not that of which the backup tells: it has {findings.size} events, "
+            f"and should have {account.size} and their root. Nothing was restored."
+        )

@@ -168,7 +168,7 @@ class _Check:
 
     def _tell_missing(self, events: Events) -> None:
         for first, last in ranges(events.missing()):
-            self._add(f"{named(first, last)} missing: the log has committed to it, and it is not stored")
+            self._add(f"{named(first, last)} missing, though the log has committed to what was there")
         for first, last in ranges(events.unexplained()):
             self._add(f"{named(first, last)} gone, and the log does not say why")
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from auditplane import config
 from auditplane.cli.folders import Data, opened
 from auditplane.cli.output import check_file
+from auditplane.cli.progress import progress
 
 if TYPE_CHECKING:
     from auditplane.signing import LogKey
@@ -47,7 +48,9 @@ def backup(
         # Root works as the owner of the folder there, but writes the backup as itself.
         with opened(data) as (source, access):
             wanted = held.enter_context(backups.begun(source, access, clock))
-        manifest = backups.make(settings.data, wanted, Path(folder), _key(settings), with_key=with_key)
+        manifest = backups.make(
+            settings.data, wanted, Path(folder), _key(settings), with_key=with_key, watch=progress
+        )
     events = sum(account.size for account in manifest.accounts)
     print(
         f"Backed up {events:,} events of {len(manifest.accounts):,} accounts to {folder}, and checked them."
@@ -83,7 +86,7 @@ def restore(
 
     check_file(folder)
     path = config.load({"data": data}, os.environ).data
-    manifest = run(Path(folder), path, clock)
+    manifest = run(Path(folder), path, clock, watch=progress)
     events = sum(account.size for account in manifest.accounts)
     print(
         f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, and checked them. "

@@ -221,7 +221,7 @@ class _Verification:
         """Raises Damaged when there were problems."""
         if self._problems:
             raise Damaged(
-                f"{self._problems:,} problems were found in {self._path}, each is named above. Keep the folder "
+                f"{self._problems:,} problems were found in {self._path}, each named above. Keep the folder "
                 "as it is, and find out what changed it."
             )
         print(f"Nothing is wrong with {logs} {'log' if logs == 1 else 'logs'} in {self._path}.")
