@@ -352,6 +352,6 @@ def _check_expected(findings: Findings, account: Account) -> None:
         )
     if (findings.size, findings.root) != (account.size, account.root):
         raise Damaged(
-            f"The log of {account.name} is not that of which the backup tells: it has {findings.size} events, "
-            f"and should have {account.size} and their root. Nothing was restored."
+            f"The log of {account.name} is not that of which the backup tells: it has {findings.size} "
+            f"events, and should have {account.size} and their root. Nothing was restored."
         )
