@@ -28,7 +28,7 @@ from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
 from auditplane.times import format_us
 from auditplane.zstd import compress, compress_small, decompress
-from engine_model import START_US, memory_folder, opened, record, shrink, spec, unpacked, whole
+from engine_model import START_US, memory_folder, opened, record, request, shrink, spec, unpacked, whole
 
 KEY = SignerKey("auditplane/test/default", bytes(range(32)))
 FLIPS = 120
@@ -511,9 +511,10 @@ def drop_from_block(connection: apsw.Connection, block_id: int, line: int) -> No
         fetch(connection, "INSERT INTO frame VALUES (?, ?)", ((block_id << 9) + number, data))
     for sql, bindings in (
         (
-            "UPDATE block SET (low, high, count, last_index, guarded, docs_bytes) = (?,?,?,?,?,?) WHERE id = ?",
-            (made.low, made.high, made.count, made.last_index, made.guarded, made.docs_bytes, block_id),
+            "UPDATE block SET (low,high,count,first_index,last_index,guarded) = (?,?,?,?,?,?) WHERE id = ?",
+            (made.low, made.high, made.count, made.first_index, made.last_index, made.guarded, block_id),
         ),
+        ("UPDATE block SET docs_bytes = ? WHERE id = ?", (made.docs_bytes, block_id)),
         ("UPDATE block_keys SET keys = ?, indexes = ? WHERE id = ?", (made.keys, made.indexes, block_id)),
         ("UPDATE block_csv SET data = ? WHERE id = ?", (made.csv, block_id)),
         ("UPDATE block_stamps SET data = ? WHERE id = ?", (made.stamps, block_id)),
@@ -576,6 +577,40 @@ def test_a_removal_can_not_be_hidden_as_one_that_the_log_accounts_for(path: Path
     assert (findings.events, findings.gone) == (LAST, 1)
 
 
+@pytest.mark.parametrize(
+    ("details", "by", "unexplained"),
+    [
+        ({"erased": [IN_TAIL]}, "auditplane", False),
+        ({"purgedBefore": IN_TAIL + 1}, "auditplane", False),
+        ({"erased": [IN_TAIL - 1]}, "auditplane", True),
+        ({"purgedBefore": IN_TAIL}, "auditplane", True),
+        ({"erased": [IN_TAIL]}, "01ARZ3NDEKTSV4RRFFQ69G5FAV", True),
+    ],
+)
+def test_what_the_log_accounts_for_is_no_problem(
+    path: Path, details: dict[str, Any], by: str, unexplained: bool
+) -> None:
+    """Only the server itself can account for what is gone, and only for what it names."""
+    members = spec(resourceKind="AuditTrail", action="Deleted", details=details)
+    with opened(path) as store:
+        (result,) = log.record(store, [request([members], by)], lambda: START_US + 10**7)
+        assert not isinstance(result, Exception)
+
+    def take_out(keys: list[int], _: list[bytes]) -> None:
+        keys[IN_TAIL] = block.GONE
+
+    change(
+        path,
+        lambda c: drop_from_tail(c, IN_TAIL),
+        lambda c: edit_entries(c, take_out),
+        "UPDATE log SET live = live - 1, sealed = sealed + 1",
+    )
+    findings = found(path)
+    problem = f"event {IN_TAIL} is gone, and the log does not say why"
+    assert findings.problems == [problem] * unexplained
+    assert (findings.gone, findings.erased) == (1, int("erased" in details and not unexplained))
+
+
 def test_entries_that_are_missing_are_named(path: Path) -> None:
     ((first, count),) = rows(path, "SELECT first, count FROM entry ORDER BY first LIMIT 1 OFFSET 2")
     change(path, f"DELETE FROM entry WHERE first = {first}")
@@ -622,7 +657,7 @@ def test_what_events_are_found_by_is_exact(original: Path, path: Path) -> None:
     """A row of terms or words that is missing, or too many, is found by a deep check."""
     with opened(path) as store:
         ((key,),) = rows(path, "SELECT low FROM block LIMIT 1")
-        row = postings.rows([key])[0]
+        row = postings.rowids([key])[0]
         with store.snapshot() as connection:
             stored = store.at(connection, key)
         assert stored is not None

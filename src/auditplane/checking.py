@@ -17,10 +17,11 @@ from auditplane.store import Signed
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.checks import named, ranges, telling
 from auditplane.store.sqlite.checks.blocks import Blocks
-from auditplane.store.sqlite.checks.entries import Entries
+from auditplane.store.sqlite.checks.entries import SEEN, Entries
 from auditplane.store.sqlite.checks.events import Events
 from auditplane.store.sqlite.checks.found_by import FoundBy
-from auditplane.store.sqlite.checks.state import Log, check_log, check_pages, check_schema, log_row
+from auditplane.store.sqlite.checks.log_row import Log, log_row
+from auditplane.store.sqlite.checks.state import check_log, check_pages, check_schema
 
 Report: TypeAlias = Callable[[int, int], None]
 
@@ -33,7 +34,9 @@ class Findings:
 
     `problems` are sentences, the first PROBLEMS_KEPT_MAX of `problems_total`. `size` and `root` are those of
     the log as it was checked, `events` how many of its events are there, and `gone` how many are not, as
-    they expired or were erased, `erased` of them by an erasure; `checked_bytes` is how much text was hashed.
+    they expired or were erased, `erased` of them by an erasure and
+    `being_purged` by a purge of which the log will tell at its end; `hidden` how many of those there are not
+    shown any more, unless they are held, as they expired; `checked_bytes` is how much text was hashed.
     `signed` is the stored checkpoint.
     """
 
@@ -44,6 +47,8 @@ class Findings:
     events: int = 0
     gone: int = 0
     erased: int = 0
+    being_purged: int = 0
+    hidden: int = 0
     checked_bytes: int = 0
     signed: Signed | None = None
 
@@ -148,21 +153,25 @@ class _Check:
 
     def _check_events(self, log: Log, entries: Entries, deep: bool) -> None:
         findings, store, connection = self._findings, self._store, self._connection
-        events = Events(connection, store.path, entries, log.overflow_us, self._add)
+        events = Events(connection, store.path, entries, log, self._add)
         found_by = FoundBy(connection, self._folder, store.terms, self._add) if deep else None
         blocks = Blocks(
             connection, self._folder, events, found_by.expect if found_by else _not_looked_for, self._add
         )
         blocks.walk(lambda: self._report(events.count, log.size))
         findings.events, findings.checked_bytes = events.count, events.hashed_bytes
+        events.find_purge()
         findings.gone, findings.erased = events.gone(), events.erased()
+        findings.being_purged = events.being_purged()
+        findings.hidden = sum(entries.states[index] == SEEN for index in range(log.purged, log.expired))
         self._tell_missing(events)
         events.check_order()
+        events.check_erased()
         events.given.check_rest(store, self._folder)
         check_log(log, entries, events, blocks, self._add)
         if found_by is not None and found_by.differs():
             again = Findings().add
-            second = Events(connection, store.path, entries, log.overflow_us, again)
+            second = Events(connection, store.path, entries, log, again)
             Blocks(connection, self._folder, second, found_by.expect, again).walk(lambda: None)
             found_by.tell()
 

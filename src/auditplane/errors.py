@@ -46,6 +46,10 @@ class NotFound(AuditplaneError):
     """There is nothing of that name in this account."""
 
 
+class Gone(AuditplaneError):
+    """There was an event of this id, and its text is destroyed: it expired, or it was erased."""
+
+
 class MethodNotAllowed(AuditplaneError):
     """The path exists, but not with this method."""
 

@@ -7,7 +7,7 @@ stamp tells, which is committed to.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +23,17 @@ ERASED: Final = "erased"
 _MARKS: Final = (b'"resourceKind":"AuditTrail"', b'"action":"Deleted"', b'"details":{')
 
 
+def told(doc: bytes, stamp: bytes) -> Mapping[str, Any]:
+    """What an event tells of what is gone: its details, or nothing."""
+    if not all(mark in doc for mark in _MARKS):
+        return {}
+    event = decode_doc(doc)
+    if event.resourceKind != KIND or event.action != DELETED or json.loads(stamp).get("by") != SYSTEM:
+        return {}
+    details: dict[str, Any] = json.loads(bytes(event.details))
+    return details
+
+
 @dataclass(slots=True)
 class Accounts:
     """What a log says of what is gone, as far as its events were shown to this."""
@@ -32,12 +43,7 @@ class Accounts:
 
     def learn(self, doc: bytes, stamp: bytes) -> None:
         """Takes up an event that was checked against the log; only some say anything of this."""
-        if not all(mark in doc for mark in _MARKS):
-            return
-        event = decode_doc(doc)
-        if event.resourceKind != KIND or event.action != DELETED or json.loads(stamp).get("by") != SYSTEM:
-            return
-        details: dict[str, Any] = json.loads(bytes(event.details))
+        details = told(doc, stamp)
         before = details.get(PURGED_BEFORE)
         if isinstance(before, int):
             self.purged_before = max(self.purged_before, before)

@@ -97,6 +97,13 @@ def record(store: AccountStore, requests: Sequence[Request], clock: Clock) -> li
     return results
 
 
+def add(transaction: Transaction, request: Request, clock: Clock) -> None:
+    """Records in a transaction that does something else, too: what tells of it."""
+    now = max(clock(), transaction.state.at_us)
+    _record_one(transaction, request, now)
+    transaction.state.at_us = now
+
+
 def _record_one(transaction: Transaction, request: Request, now: int) -> list[str]:
     """Gives the events of a request what the server gives, and adds those that are new."""
     batch, state = request.batch, transaction.state
@@ -164,6 +171,11 @@ def _known(transaction: Transaction, batch: Batch) -> set[int]:
         event_id = event.id or ""
         earlier = first.setdefault(event_id, position)
         stored = transaction.find(event_id)
+        if stored is None and transaction.was_erased(event_id):
+            raise Conflict(
+                f"events[{position}].id: {event_id} was erased and can't be recorded again; "
+                "nothing was stored."
+            )
         if stored is not None:
             same = _same(batch, position, decode_doc(stored.doc), _at_us(stored))
         elif earlier != position:
@@ -437,15 +449,16 @@ def page(store: AccountStore, query: Query, limit: int) -> tuple[list[bytes], Cu
 
 
 def get(store: AccountStore, event_id: str) -> bytes:
-    """The doc of an event; raises NotFound."""
-    return _stored(store, event_id).doc
+    """The doc of an event; raises NotFound, or Gone when it expired or was erased."""
+    return stored(store, event_id).doc
 
 
-def _stored(store: AccountStore, event_id: str) -> Stored:
-    stored = store.get(event_id.upper()) if ulid.is_ulid(event_id.upper()) else None
-    if stored is None:
+def stored(store: AccountStore, event_id: str) -> Stored:
+    """The event of an id, in any case of the letters; raises NotFound and Gone."""
+    found = store.get(event_id.upper()) if ulid.is_ulid(event_id.upper()) else None
+    if found is None:
         raise NotFound("There is no event of this id.")
-    return stored
+    return found
 
 
 def count(store: AccountStore, query: Query) -> int:
@@ -514,12 +527,12 @@ def _is_by(signed: Signed, key: SignerKey) -> bool:
 
 
 def proof(store: AccountStore, event_id: str, key: SignerKey, clock: Clock) -> Proven:
-    """An event and its proof; raises NotFound."""
-    stored = _stored(store, event_id)
-    signed = checkpoint(store, key, clock, size_min=stored.index + 1)
+    """An event and its proof; raises NotFound and Gone."""
+    found = stored(store, event_id)
+    signed = checkpoint(store, key, clock, size_min=found.index + 1)
     with store.snapshot() as connection:
         nodes = Tree(store, connection).nodes(signed.size)
-        return Proven(stored, merkle.inclusion_path(stored.index, signed.size, nodes), signed)
+        return Proven(found, merkle.inclusion_path(found.index, signed.size, nodes), signed)
 
 
 def consistency(store: AccountStore, old: int, new: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import Final
 COUNTER_BITS: Final = 11
 COUNTERS: Final = 1 << COUNTER_BITS
 RANDOM_BYTES: Final = 12
+CHARS: Final = 26
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TO_INT32 = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")

@@ -190,6 +190,11 @@ class _Verification:
             ("size", f"{found.size:,} entries, {found.checked_bytes:,} bytes hashed"),
             ("root", b64encode(found.root).decode()),
             ("events", f"{found.events:,} there, {found.gone:,} gone{_why(found)}"),
+            *(
+                [("expired", f"{found.hidden:,} of those there, not shown unless held")]
+                if found.hidden
+                else []
+            ),
             ("checkpoint", _signed(found, keys)),
             *(("continues", what) for what in earlier if not found.problems_total),
             ("seconds", f"{seconds:.1f}, {found.events / (seconds or 1):,.0f} events/s"),
@@ -238,7 +243,9 @@ def _origin(note: bytes) -> list[str]:
 def _why(found: "Findings") -> str:
     if not found.gone:
         return ""
-    return f" ({found.gone - found.erased:,} expired, {found.erased:,} erased)"
+    expired = found.gone - found.erased - found.being_purged
+    going = f", {found.being_purged:,} by the purge that is under way" if found.being_purged else ""
+    return f" ({expired:,} expired, {found.erased:,} erased{going})"
 
 
 def _signed(found: "Findings", keys: Sequence[VerifierKey]) -> str:

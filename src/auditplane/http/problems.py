@@ -18,6 +18,7 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Gone: HTTPStatus.GONE,
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,

@@ -8,7 +8,8 @@ There is one engine, `store.sqlite`. What it owes its callers:
 - `Reader` steps yield what matched among the events with an index below the size of the log at its start,
   each once and in order, however much is recorded, sealed or compacted meanwhile. Between two steps it
   holds neither a lock nor a snapshot.
-- A doc and its stamp come back as the bytes that were given.
+- A doc and its stamp come back as the bytes that were given, until the event expires or is erased. Then it is
+  in no answer any more; its index, its entry and all proofs stay.
 """
 
 from dataclasses import dataclass
@@ -57,6 +58,26 @@ class Restored(NamedTuple):
     size: int
     root: bytes
     key: str
+
+
+class Hold(NamedTuple):
+    """A legal hold: events that it covers neither expire nor can be erased.
+
+    Those of `user`, with a timestamp from `min_us` to `max_us`, both included; None is any.
+    """
+
+    id: str
+    placed_us: int
+    placed_by: str
+    reason: str
+    user: str | None
+    min_us: int | None
+    max_us: int | None
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it covers every event of the account."""
+        return self.user is None and self.min_us is None and self.max_us is None
 
 
 class Piece(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from auditplane import ulid
-from auditplane.errors import Damaged, StoreError
+from auditplane.errors import Damaged, Gone, StoreError
 from auditplane.store import Restored, Signed, State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
@@ -28,9 +28,11 @@ from auditplane.store.sqlite.database import (
     one,
     translated,
 )
+from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
+from auditplane.times import format_us
 from auditplane.zstd import decompress
 
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
@@ -159,6 +161,22 @@ class AccountStore:
             finally:
                 connection.close()
 
+    def empty_wal(self) -> bool:
+        """Empties the write-ahead log when that is due, as it may hold what was destroyed.
+
+        Says whether nothing of that is left in it.
+        Readers may keep it from that, for as long as a step of theirs takes.
+        """
+        with self.snapshot() as connection:
+            if not one(connection, QUERIES["wal_due"]):
+                return True
+        self.checkpoint(whole=True)
+        if self.wal_bytes:
+            return False
+        with self.maintenance() as connection:
+            fetch(connection, QUERIES["set_wal_due"], (0,))
+        return True
+
     @property
     def wal_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -188,9 +206,22 @@ class AccountStore:
                 keeper.set_busy_timeout(BUSY_MS)
 
     def get(self, event_id: str) -> Stored | None:
-        """The event of an id, or None."""
+        """The event of an id, or None; raises Gone when it expired or was erased."""
         with self.snapshot() as connection:
-            return self.find(connection, event_id)
+            stored = self.find(connection, event_id)
+            if stored is None:
+                self._check_not_gone(connection, event_id)
+            return stored
+
+    def _check_not_gone(self, connection: apsw.Connection, event_id: str) -> None:
+        """Raises Gone for the id of an event that is gone, or as old as some that have expired."""
+        for at_us, reason in fetch(connection, QUERIES["erasure"], (event_id.encode(),)):
+            raise Gone(f"The event {event_id} was erased at {format_us(at_us)}: {reason}")
+        key = ulid.key_of(event_id)
+        if key is not None and key <= one(connection, QUERIES["gone_high"]):
+            raise Gone(
+                f"The event {event_id} has expired, if there was one: events are kept for a time only."
+            )
 
     def size(self) -> int:
         """The next index."""
@@ -243,14 +274,18 @@ class AccountStore:
             fetch(self._writer, QUERIES["set_restored"], restored)
 
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
-        """The event of an id in a view."""
+        """The event of an id in a view, unless it has expired."""
         key = one(connection, QUERIES["given_key"], (event_id.encode(),))
         if key is None:
             key = ulid.key_of(event_id)
         stored = None if key is None else self.at(connection, key)
         if stored is None or not stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
             return None
-        return stored
+        return stored if shown_in(connection).event(stored.index, stored.doc) else None
+
+    def was_erased(self, connection: apsw.Connection, event_id: str) -> bool:
+        """Whether an event of this id was erased, in a view."""
+        return bool(fetch(connection, QUERIES["erasure"], (event_id.encode(),)))
 
     def at(self, connection: apsw.Connection, key: int) -> Stored | None:
         """The event at a key in a view."""
@@ -328,7 +363,7 @@ class Transaction:
 
     def __init__(self, store: AccountStore, connection: apsw.Connection) -> None:
         self._store = store
-        self._connection = connection
+        self.connection = connection
         size, newest_us, at_us, low, high, overflow_us, sealed = fetch(connection, QUERIES["state"])[0]
         store.tail_events = size - sealed
         self.state = State(size, newest_us, at_us)
@@ -349,15 +384,19 @@ class Transaction:
     def find(self, event_id: str) -> Stored | None:
         """The event of an id, stored or added here."""
         stored = self._given.get(event_id)
-        return self._store.find(self._connection, event_id) if stored is None else stored
+        return self._store.find(self.connection, event_id) if stored is None else stored
+
+    def was_erased(self, event_id: str) -> bool:
+        """Whether an event of this id was erased."""
+        return self._store.was_erased(self.connection, event_id)
 
     def restored(self) -> Restored | None:
         """The mark of a log that was restored and is not confirmed."""
-        return self._store.restored_in(self._connection)
+        return self._store.restored_in(self.connection)
 
     def clear_restored(self) -> None:
         """Takes the mark away."""
-        fetch(self._connection, QUERIES["clear_restored"])
+        fetch(self.connection, QUERIES["clear_restored"])
 
     def place(self, us: int) -> int:
         """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""
@@ -400,10 +439,10 @@ class Transaction:
         """The greatest stored key of a microsecond."""
         if end <= self._low or start > self._high:
             return None
-        top: int | None = one(self._connection, QUERIES["tail_top"], (start, end))
+        top: int | None = one(self.connection, QUERIES["tail_top"], (start, end))
         tops = [] if top is None else [top]
-        for header in self._store.straddling(self._connection, start, end - 1):
-            top = block.greatest_below(self._store.block_keys(self._connection, header.id), end)
+        for header in self._store.straddling(self.connection, start, end - 1):
+            top = block.greatest_below(self._store.block_keys(self.connection, header.id), end)
             if top is not None and top >= start:
                 tops.append(top)
         return max(tops, default=None)
@@ -427,7 +466,7 @@ class Transaction:
 
     def write(self) -> None:
         """Writes what was added."""
-        keys, connection = self._keys, self._connection
+        keys, connection = self._keys, self.connection
         if not keys:
             return
         if not connection.in_transaction:
@@ -435,6 +474,7 @@ class Transaction:
         rows = zip(keys, count(self._first), self._docs, self._stamps, strict=False)
         connection.executemany(QUERIES["add_tail"], rows)
         if self._given:
+            # In place of the row of an event that has expired and is still stored.
             given = [(event_id.encode(), stored.key) for event_id, stored in self._given.items()]
             connection.executemany(QUERIES["add_given"], given)
         entries = (self._first, len(keys), block.pack_numbers(keys), b"".join(self._entries))

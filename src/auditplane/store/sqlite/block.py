@@ -35,6 +35,7 @@ class Header:
     low: int
     high: int
     count: int
+    first_index: int
     last_index: int
     guarded: int
     docs_bytes: int
@@ -47,6 +48,7 @@ class Sealed:
     low: int
     high: int
     count: int
+    first_index: int
     last_index: int
     guarded: bool
     docs_bytes: int
@@ -68,15 +70,17 @@ def seal(rows: Sequence[Stored]) -> Sealed:
     ]
     events = decode_docs(docs)
     csv, guarded = csv_lines(events, guard=True)
+    indexes = [row.index for row in rows]
     return Sealed(
         low=rows[0].key,
         high=rows[-1].key,
         count=len(rows),
-        last_index=max(row.index for row in rows),
+        first_index=min(indexes),
+        last_index=max(indexes),
         guarded=guarded,
         docs_bytes=sum(map(len, docs)) + len(docs),
         keys=pack_numbers([row.key for row in rows]),
-        indexes=pack_numbers([row.index for row in rows]),
+        indexes=pack_numbers(indexes),
         frames=frames,
         csv=compress(csv),
         stamps=compress(b"\n".join(row.stamp for row in newest_first) + b"\n"),

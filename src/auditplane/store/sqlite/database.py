@@ -53,7 +53,14 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
             "temp_store = MEMORY",
         ]
         if not readonly:
-            settings = [f"page_size = {PAGE_BYTES}", "journal_mode = WAL", *settings]
+            # What is deleted is overwritten, and the file can be made smaller.
+            settings = [
+                f"page_size = {PAGE_BYTES}",
+                "auto_vacuum = INCREMENTAL",
+                "journal_mode = WAL",
+                "secure_delete = ON",
+                *settings,
+            ]
         try:
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")

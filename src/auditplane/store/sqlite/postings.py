@@ -24,14 +24,14 @@ NARROW_COUNTERS: Final = 1 << _BITS
 
 def add(connection: apsw.Connection, keys: Sequence[int], tokens: Iterable[str]) -> bool:
     """Adds the tokens of some events; says whether one of them has a wide row."""
-    places = rows(keys)
-    connection.executemany(QUERIES["add_term"], zip(places, tokens, strict=True))
-    return min(places) < 0
+    rows = rowids(keys)
+    connection.executemany(QUERIES["add_term"], zip(rows, tokens, strict=True))
+    return min(rows) < 0
 
 
-def rows(keys: Iterable[int]) -> list[int]:
+def rowids(keys: Sequence[int]) -> list[int]:
     """The rows of some events."""
-    return [_rowid(each) for each in keys]
+    return [_rowid(key) for key in keys]
 
 
 def has_wide(keys: Iterable[int]) -> bool:
@@ -63,6 +63,8 @@ def count(connection: apsw.Connection, match: str, low: int, high: int) -> int:
 
 def _ranges(connection: apsw.Connection, low: int, high: int) -> list[tuple[int, int]]:
     """The rows of the keys from `low` to `high`; the wide ones only where there are any."""
+    if low > high:
+        return []
     narrow = (_narrow(low - 1) + 1, _narrow(high))
     if not one(connection, QUERIES["crowded"]):
         return [narrow]

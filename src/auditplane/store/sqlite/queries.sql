@@ -6,6 +6,10 @@ SELECT size, overflow_us FROM log;
 SELECT size, sealed FROM log;
 -- name: live
 SELECT live FROM log;
+-- name: shown
+SELECT size, purged, expired, expired_high FROM log;
+-- name: holds
+SELECT id, placed_us, placed_by, reason, user, min_us, max_us FROM hold ORDER BY id;
 -- name: secret
 SELECT secret FROM log;
 -- name: set_state
@@ -16,8 +20,12 @@ INSERT INTO tail (key, idx, doc, stamp) VALUES (?, ?, ?, ?);
 -- name: add_entries
 INSERT INTO entry (first, count, keys, hashes) VALUES (?, ?, ?, ?);
 -- name: add_given
-INSERT INTO given (id, key) VALUES (?, ?);
+INSERT OR REPLACE INTO given (id, key) VALUES (?, ?);
 
+-- name: erasure
+SELECT at_us, reason FROM erased WHERE id = ?;
+-- name: gone_high
+SELECT max(expired_high, purged_high) FROM log;
 -- name: given_key
 SELECT key FROM given WHERE id = ?;
 -- name: tail_at
@@ -43,7 +51,7 @@ WITH RECURSIVE found (run) AS (
 )
 SELECT run FROM found WHERE run IS NOT NULL;
 -- name: block_below
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low <= ?2 ORDER BY low DESC LIMIT 1;
 -- name: straddling
 WITH RECURSIVE found (run) AS (
@@ -51,16 +59,16 @@ WITH RECURSIVE found (run) AS (
     UNION ALL
     SELECT (SELECT min(run) FROM block WHERE run > found.run) FROM found WHERE found.run IS NOT NULL
 )
-SELECT block.id, block.run, low, high, count, last_index, guarded, docs_bytes
+SELECT block.id, block.run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM found CROSS JOIN block ON block.id = (
     SELECT below.id FROM block AS below WHERE below.run = found.run AND below.low <= ?2 ORDER BY below.low DESC LIMIT 1
 )
 WHERE high >= ?1;
 -- name: blocks_desc
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low DESC LIMIT ?4;
 -- name: blocks_asc
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 AND low >= ?2 AND low <= ?3 ORDER BY low LIMIT ?4;
 -- name: block_keys
 SELECT keys FROM block_keys WHERE id = ?;
@@ -71,7 +79,7 @@ SELECT data FROM frame WHERE id >= ? AND id < ? ORDER BY id;
 -- name: frames_in
 SELECT id, data FROM frame WHERE id IN (SELECT value FROM json_each(?));
 -- name: blocks_of
-SELECT value, block.id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT value, block.id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM json_each(?1) CROSS JOIN block ON block.id = (
     SELECT below.id FROM block AS below WHERE below.run = ?2 AND below.low <= value ORDER BY below.low DESC LIMIT 1
 )
@@ -79,7 +87,7 @@ WHERE high >= value;
 -- name: csv_in
 SELECT id, data FROM block_csv WHERE id IN (SELECT value FROM json_each(?));
 -- name: blocks_in
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM block WHERE id IN (SELECT value FROM json_each(?));
 -- name: block_stamps
 SELECT data FROM block_stamps WHERE id = ?;
@@ -112,7 +120,7 @@ UPDATE log SET sealed = sealed + ?1, crowded = crowded OR ?2;
 -- name: add_term
 INSERT INTO term (rowid, tokens) VALUES (?, ?);
 -- name: add_block
-INSERT INTO block (run, low, high, count, last_index, guarded, docs_bytes) VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO block (run, low, high, count, first_index, last_index, guarded, docs_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 -- name: add_block_keys
 INSERT INTO block_keys (id, keys, indexes) VALUES (?, ?, ?);
 -- name: add_frame
@@ -140,8 +148,79 @@ SELECT 1 FROM block WHERE id = ?;
 -- name: run_sizes
 SELECT run, count(*) FROM block GROUP BY run;
 -- name: run_first
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
 FROM block WHERE run = ?1 ORDER BY low LIMIT 1;
+
+-- name: retention_days
+SELECT retention_days FROM log;
+-- name: set_retention_days
+UPDATE log SET retention_days = ?;
+-- name: set_expired
+UPDATE log SET expired = max(expired, ?1), expired_high = max(expired_high, ?2);
+-- name: add_hold
+INSERT INTO hold (id, placed_us, placed_by, reason, user, min_us, max_us) VALUES (?, ?, ?, ?, ?, ?, ?);
+-- name: drop_hold
+DELETE FROM hold WHERE id = ?;
+-- name: purge_all_again
+UPDATE log SET purged = 0, expired_high = high;
+-- name: purge
+SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, merging FROM purge;
+-- name: begin_purge
+INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, merging)
+VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1, 0);
+-- name: purge_went_on
+UPDATE purge SET tail_key = ?1, block_id = ?2, marked = ?3, count = count + ?4, low = min(low, ?5), high = max(high, ?6);
+-- name: purge_again
+UPDATE purge SET tail_key = -1, block_id = 0, marked = 0, merging = 0;
+-- name: set_merging
+UPDATE purge SET merging = ?;
+-- name: merge_terms
+INSERT INTO term (term, rank) VALUES ('merge', ?);
+-- name: count_marking
+UPDATE log SET markings = markings + 1;
+-- name: wal_due
+SELECT wal_due FROM log;
+-- name: set_wal_due
+UPDATE log SET wal_due = ?;
+-- name: markings
+SELECT markings FROM log;
+-- name: end_purge
+DELETE FROM purge;
+-- name: set_purged
+UPDATE log SET purged = ?1, purged_high = max(purged_high, ?2), expired_high = iif(expired = ?1, -1, expired_high);
+-- name: tail_to_purge
+SELECT key, idx, doc, stamp FROM tail WHERE key > ?1 AND idx < ?2 ORDER BY key LIMIT ?3;
+-- name: blocks_to_purge
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes
+FROM block WHERE id > ?1 AND first_index < ?2 ORDER BY id LIMIT ?3;
+-- name: left_in_tail
+SELECT idx FROM tail WHERE idx >= ?1 AND idx < ?2;
+-- name: left_in_blocks
+SELECT id FROM block WHERE first_index < ?2 AND last_index >= ?1;
+-- name: drop_tail
+DELETE FROM tail WHERE key = ? AND idx = ?;
+-- name: has_given
+SELECT 1 FROM given LIMIT 1;
+-- name: drop_given
+DELETE FROM given WHERE id = ? AND key = ?;
+-- name: drop_term
+INSERT INTO term (term, rowid, tokens) VALUES ('delete', ?, ?);
+-- name: delete_words_securely
+INSERT INTO word (word, rank) VALUES ('secure-delete', ?);
+-- name: delete_terms_securely
+INSERT INTO term (term, rank) VALUES ('secure-delete', ?);
+-- name: add_live
+UPDATE log SET live = live + ?;
+-- name: add_erased
+INSERT OR REPLACE INTO erased (id, idx, at_us, reason) VALUES (?, ?, ?, ?);
+-- name: entry_row
+SELECT first, keys FROM entry WHERE first = (SELECT max(first) FROM entry WHERE first <= ?);
+-- name: set_entry_keys
+UPDATE entry SET keys = ?2 WHERE first = ?1;
+-- name: give_back
+PRAGMA incremental_vacuum(512);
+-- name: freed
+SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count;
 
 -- name: tiled
 SELECT tiled FROM log;

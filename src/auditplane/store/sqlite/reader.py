@@ -8,10 +8,10 @@ Keys are walked downwards; for ascending order they are negated (`sign`), so tha
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
-from itertools import chain, count
+from itertools import chain, count, starmap
 from typing import Final
 
 import apsw
@@ -25,6 +25,7 @@ from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import fetch, fetch_bytes, one
 from auditplane.store.sqlite.finder import Finder
+from auditplane.store.sqlite.shown import Shown, shown_in
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
 from auditplane.zstd import decompress
 
@@ -77,6 +78,7 @@ class Reader:
         self.bounds = self._bounds(overflow_us)
         self.check_times = overflow_us > 0 and (query.min_us is not None or query.max_us is not None)
         self._next, self._last = self._walk_bounds()
+        self._shown: Shown
         self._keys_at_once = TERM_KEYS_FIRST
         self._candidates_at_once = CANDIDATE_BLOCKS_FIRST
 
@@ -125,8 +127,11 @@ class Reader:
             if pieces:
                 yield pieces
 
-    def count(self) -> int:
-        """How many events the answer has."""
+    def count(self, up_to: int = KEY_MAX) -> int:
+        """How many events the answer has with a key up to `up_to`; its order is the newest first."""
+        self._next = min(self._next, up_to)
+        if up_to < KEY_MAX:
+            self._by_terms = False  # blocks of which nothing is shown are passed over whole
         found = 0
         while not self._done():
             with self._store.snapshot() as connection:
@@ -190,6 +195,7 @@ class Reader:
         return self._next < self._last
 
     def _step(self, connection: apsw.Connection, budget: int) -> "Sequence[Line | Packed]":
+        self._shown = shown_in(connection, self.size)
         if self._query.order is Order.RECORDED:
             return self._step_recorded(connection, budget)
         if self._by_terms and self._match is not None:
@@ -229,7 +235,7 @@ class Reader:
         want = max(TERM_KEYS_MIN, min(budget // DOC_BYTES_TYPICAL, self._keys_at_once))
         self._keys_at_once = min(self._keys_at_once * 2, TERM_KEYS_MAX)
         keys, complete = self._term_keys(connection, match, want)
-        docs = Finder(self._store, connection, self.size).docs(keys)
+        docs = Finder(self._store, connection, self._shown).docs(keys)
         lines = []
         bytes_left = limits.CHUNK_BYTES
         for key, doc in zip(keys, docs, strict=True):
@@ -261,9 +267,10 @@ class Reader:
     # In commit order: the entries hold the keys.
 
     def _step_recorded(self, connection: apsw.Connection, budget: int) -> list[Line]:
-        finder = Finder(self._store, connection, self.size)
+        finder = Finder(self._store, connection, self._shown)
         lines = []
-        for doc in chain.from_iterable(map(finder.docs, self._recorded_keys(connection))):
+        found = starmap(finder.docs, self._recorded_keys(connection))
+        for doc in chain.from_iterable(found):
             if doc is not None:
                 lines.append(Line(self._next, doc))
                 budget -= len(doc)
@@ -275,13 +282,13 @@ class Reader:
             lines, whole=query.filtered or query.min_us is not None or query.max_us is not None
         )
 
-    def _recorded_keys(self, connection: apsw.Connection) -> Iterator[Sequence[int]]:
-        """The keys of some rows of entries from `_next` on; one at the least."""
+    def _recorded_keys(self, connection: apsw.Connection) -> Iterator[tuple[Sequence[int], int]]:
+        """The keys of some rows of entries from `_next` on, and the first index of each; one at the least."""
         start = at = self._next
         for first, entries, packed in fetch(connection, QUERIES["entries_from"], (at, ENTRY_ROWS_MAX)):
             if not first <= at < first + entries:
                 break
-            yield block.unpack_numbers(packed)[at - first :].tolist()
+            yield block.unpack_numbers(packed)[at - first :].tolist(), at
             at = first + entries
         if at == start:
             raise self._store.lacks(f"the entry {at}")
@@ -321,7 +328,7 @@ class Reader:
         bindings = (*self._range(), at_most)
         bytes_max = STEP_BYTES if whole else budget
         rows, complete = fetch_bytes(connection, QUERIES[order], bindings, column=2, bytes_max=bytes_max)
-        lines = [Line(key, doc) for key, index, doc in rows if index < self.size]
+        lines = [Line(key, doc) for key, index, doc in rows if self._shown.event(index, doc)]
         horizon = self._last if complete and len(rows) < at_most else rows[-1][0] * self._sign
         return self._passing(lines, whole=whole), horizon
 
@@ -336,7 +343,7 @@ class Reader:
         else:
             found, horizon = self._all_headers(connection, horizon)
             found = self._with_words(connection, found)
-        found = [header for header in found if self._top(header) >= horizon]
+        found = [header for header in found if self._top(header) >= horizon and not self._shown.none(header)]
         found.sort(key=self._top, reverse=True)
         bytes_left = STEP_BYTES
         for at, header in enumerate(found):
@@ -403,7 +410,7 @@ class Reader:
         return (
             not self._query.filtered
             and not self.check_times
-            and header.last_index < self.size
+            and self._shown.whole(header)
             and self._top(header) <= self._next
             and self._bottom(header) >= horizon
         )
@@ -433,7 +440,7 @@ class Reader:
         """The lines of a block between two keys, newest first, that this answer may show and may match."""
         store = self._store
         keys = store.block_keys(connection, header.id)
-        hidden = self._hidden(connection, header, keys)
+        indexes = self._indexes(connection, header)
         first, end = header.count - bisect_right(keys, high), header.count - bisect_left(keys, low)
         newest_first = keys[::-1]
         starts = count(first // block.FRAME_EVENTS * block.FRAME_EVENTS, block.FRAME_EVENTS)
@@ -445,15 +452,16 @@ class Reader:
             if candidates:
                 docs = block.split(text, len(here))
                 for line in candidates:
-                    if low <= here[line] <= high and here[line] not in hidden:
+                    if low <= here[line] <= high and (
+                        indexes is None or self._shown.event(indexes[at + line], docs[line])
+                    ):
                         yield Line(here[line], docs[line])
 
-    def _hidden(self, connection: apsw.Connection, header: Header, keys: Sequence[int]) -> Collection[int]:
-        """The keys of a block that this answer does not show."""
-        if header.last_index < self.size:
-            return ()
-        indexes = block.unpack_numbers(self._store.data(connection, "block_indexes", header.id))
-        return {key for key, index in zip(keys, indexes, strict=True) if index >= self.size}
+    def _indexes(self, connection: apsw.Connection, header: Header) -> Sequence[int] | None:
+        """The indexes of a block's lines; None when this answer shows them all."""
+        if self._shown.whole(header):
+            return None
+        return block.unpack_numbers(self._store.data(connection, "block_indexes", header.id))[::-1]
 
     def _split(self, lines: list[Line], bound: int) -> tuple[list[Line], list[Line]]:
         """Lines in the order of the walk: those down to `bound`, and the others."""
@@ -477,11 +485,15 @@ def count_matching(store: AccountStore, query: Query) -> int:
     match = store.terms.match(query)
     if not query.words and not reader.check_times:
         with store.snapshot() as connection:
+            shown = shown_in(connection)
             if match:
                 low, high = reader.bounds
+                if shown.hides:
+                    low = max(low, shown.high + 1)
                 tail = store.tail.keys(connection, query, KEY_MAX)
                 in_tail = bisect_right(tail, high) - bisect_left(tail, low)
-                return postings.count(connection, match, low, high) + in_tail
-            if query.min_us is None and query.max_us is None:
+                counted = max(0, in_tail) + postings.count(connection, match, low, high)
+                return counted + reader.count(shown.high) if shown.hides else counted
+            if query.min_us is None and query.max_us is None and not shown.hides:
                 return int(one(connection, QUERIES["live"]))
     return reader.count()

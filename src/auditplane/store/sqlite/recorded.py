@@ -21,6 +21,7 @@ from auditplane.store.sqlite import block
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.block import GONE, Header
 from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.zstd import decompress
 
@@ -75,12 +76,14 @@ class Recorded:
         for block_id in list(self._opened):  # what was dropped since may hold what was erased
             if not fetch(connection, QUERIES["has_block"], (block_id,)):
                 del self._opened[block_id]
+        shown = shown_in(connection, self._end)
         found = []
         bytes_left = limits.CHUNK_BYTES
         for key in self._keys(connection):
-            stored = None if key == GONE else self._find(connection, key, self.next)
+            hidden = key == GONE or not shown.may_show(self.next)
+            stored = None if hidden else self._find(connection, key, self.next)
             self.next += 1
-            if stored is not None:
+            if stored is not None and shown.event(stored.index, stored.doc):
                 found.append(stored)
                 bytes_left -= len(stored.doc)
             if bytes_left <= 0 or self.next >= self._end:

@@ -34,11 +34,13 @@ TILE_ENTRIES: Final = 1_024  # rows of 256 would leave more of their pages empty
 REPACK_ROWS_MAX: Final = 4_096
 REPACK_ENTRIES: Final = 16 * TILE_ENTRIES
 REPACK_BYTES: Final = 4 * 1024 * 1024
+FREE_PAGES_KEPT: Final = 1_024
+FREE_PART_KEPT: Final = 8
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WAL_BYTES_TO_COPY: Final = 4 * 1024 * 1024
 
 
-class _Overtaken(Exception):
+class Overtaken(Exception):
     """Another process did this step; nothing of it is stored twice."""
 
 
@@ -56,15 +58,15 @@ def seal(store: AccountStore, *, everything: bool = False) -> bool:
         return False
     # All that takes long comes before the transaction, for which those who record wait.
     blocks = block.cut([Stored(*row) for row in rows])
-    words = [_words(store, sealed.events) for sealed in blocks]
+    words = [words_of(store, sealed.events) for sealed in blocks]
     tokens = [store.terms.of_event(event) for sealed in blocks for event in reversed(sealed.events)]
     keys = [row[0] for row in rows]
-    with suppress(_Overtaken), store.maintenance() as connection:
+    with suppress(Overtaken), store.maintenance() as connection:
         changes = connection.total_changes()
         fetch(connection, QUERIES["unseal"], (keys[0], keys[-1], size))
         if connection.total_changes() - changes != len(rows):
-            raise _Overtaken
-        ids = [_add(connection, sealed, _free_run(connection, sealed)) for sealed in blocks]
+            raise Overtaken
+        ids = [add_block(connection, sealed, _free_run(connection, sealed)) for sealed in blocks]
         # These come last: FTS5 writes out what it has gathered whenever another table is written to.
         connection.executemany(QUERIES["add_word"], list(zip(ids, words, strict=True)))
         crowded = postings.add(connection, keys, tokens)
@@ -80,10 +82,11 @@ def _free_run(connection: apsw.Connection, sealed: Sealed) -> int:
     return run
 
 
-def _add(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
+def add_block(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
     """Adds a block, without its words; returns its id."""
     row = (
-        run, sealed.low, sealed.high, sealed.count, sealed.last_index, sealed.guarded, sealed.docs_bytes,
+        run, sealed.low, sealed.high, sealed.count, sealed.first_index, sealed.last_index, sealed.guarded,
+        sealed.docs_bytes,
     )  # fmt: skip
     fetch(connection, QUERIES["add_block"], row)
     block_id = connection.last_insert_rowid()
@@ -95,7 +98,7 @@ def _add(connection: apsw.Connection, sealed: Sealed, run: int) -> int:
     return block_id
 
 
-def _words(store: AccountStore, events: Sequence[Event]) -> str:
+def words_of(store: AccountStore, events: Sequence[Event]) -> str:
     return store.terms.of_words("\n".join(map(searched_text, events)))
 
 
@@ -113,22 +116,22 @@ def compact(store: AccountStore) -> bool:
         overlapped = _overlapped(connection, large, first)
         bound = overlapped.pop().low if len(overlapped) > MERGE_BLOCKS_MAX else first.high + 1
         headers = [first, *overlapped]
-        events = [_events(store, connection, header) for header in headers]
+        events = [events_of(store, connection, header) for header in headers]
     taken = [event for event in events[0] if event.key < bound]
     left = events[0][len(taken) :]
     joined = block.cut(list(merge(taken, chain.from_iterable(events[1:]), key=attrgetter("key"))))
     if left:
         joined.append(block.seal(left))
-    texts = [_words(store, decode_docs([event.doc for event in found])) for found in events]
+    texts = [words_of(store, decode_docs([event.doc for event in found])) for found in events]
     dropped = [(header.id, text) for header, text in zip(headers, texts, strict=True)]
-    words = [_words(store, sealed.events) for sealed in joined]
-    with suppress(_Overtaken), store.maintenance() as connection:
+    words = [words_of(store, sealed.events) for sealed in joined]
+    with suppress(Overtaken), store.maintenance() as connection:
         for header in headers:
-            _drop(connection, header)
+            drop_block(connection, header)
         runs = [large] * len(joined)
         if left:
             runs[-1] = small
-        ids = [_add(connection, sealed, run) for sealed, run in zip(joined, runs, strict=True)]
+        ids = [add_block(connection, sealed, run) for sealed, run in zip(joined, runs, strict=True)]
         connection.executemany(QUERIES["drop_word"], dropped)
         connection.executemany(QUERIES["add_word"], list(zip(ids, words, strict=True)))
     return True
@@ -151,7 +154,7 @@ def _overlapped(connection: apsw.Connection, run: int, header: Header) -> list[H
     return [Header(*row) for row in fetch(connection, QUERIES["blocks_asc"], bindings)]
 
 
-def _events(store: AccountStore, connection: apsw.Connection, header: Header) -> list[Stored]:
+def events_of(store: AccountStore, connection: apsw.Connection, header: Header) -> list[Stored]:
     """The events of a block, ascending."""
     keys = store.block_keys(connection, header.id)
     indexes = block.unpack_numbers(store.data(connection, "block_indexes", header.id))
@@ -161,10 +164,10 @@ def _events(store: AccountStore, connection: apsw.Connection, header: Header) ->
     return list(map(Stored, keys, indexes, reversed(docs), reversed(stamps)))
 
 
-def _drop(connection: apsw.Connection, header: Header) -> None:
+def drop_block(connection: apsw.Connection, header: Header) -> None:
     """Drops a block, without its words."""
     if not fetch(connection, QUERIES["has_block"], (header.id,)):
-        raise _Overtaken
+        raise Overtaken
     for query in ("drop_block", "drop_block_keys", "drop_block_csv", "drop_block_stamps"):
         fetch(connection, QUERIES[query], (header.id,))
     ids = block.frame_ids(header.id, 0, header.count)
@@ -177,15 +180,16 @@ def repack(store: AccountStore) -> bool:
         if one(connection, QUERIES["not_tiled"]) < REPACK_ENTRIES:
             return False
         tiled = one(connection, QUERIES["tiled"])
+        markings = one(connection, QUERIES["markings"])
         bindings = (tiled, REPACK_ROWS_MAX)
         rows, _ = fetch_bytes(connection, QUERIES["entry_rows"], bindings, column=1, bytes_max=REPACK_BYTES)
     keys: array[int] = array("q")
     for packed, _ in rows:
         keys.extend(block.unpack_numbers(packed))
     hashes = b"".join([hashed for _, hashed in rows])
-    with suppress(_Overtaken), store.maintenance() as connection:
-        if one(connection, QUERIES["tiled"]) != tiled:
-            raise _Overtaken
+    with suppress(Overtaken), store.maintenance() as connection:
+        if one(connection, QUERIES["tiled"]) != tiled or one(connection, QUERIES["markings"]) != markings:
+            raise Overtaken
         fetch(connection, QUERIES["drop_entries"], (tiled, tiled + len(keys)))
         connection.executemany(QUERIES["add_entries"], list(_tiles(tiled, keys, hashes)))
         whole = len(keys) // TILE_ENTRIES * TILE_ENTRIES
@@ -203,17 +207,31 @@ def _tiles(first: int, keys: "array[int]", hashes: bytes) -> Iterator[tuple[int,
 
 def tend(store: AccountStore) -> bool:
     """One round of all that is due, each a bounded step; says whether there may be more to do."""
-    busy = [seal(store), compact(store), repack(store), tree.grow(store)]
+    busy = any([seal(store), compact(store), repack(store), tree.grow(store)]) or shrink(store)
+    store.empty_wal()
     if store.wal_bytes_to_copy() > WAL_BYTES_TO_COPY:
         store.checkpoint(whole=False)
     # Not while a reader from outside keeps much from being copied: writers would wait in vain.
     if store.wal_bytes > WAL_BYTES_MAX and store.wal_bytes_to_copy() <= WAL_BYTES_TO_COPY:
         store.checkpoint(whole=True)
-    return any(busy)
+    return busy
+
+
+def shrink(store: AccountStore) -> bool:
+    """Gives some free pages of the file back to the disk when they are many; says whether it did."""
+    with store.snapshot() as connection:
+        free, pages = fetch(connection, QUERIES["freed"])[0]
+    if free < max(FREE_PAGES_KEPT, pages // FREE_PART_KEPT):
+        return False
+    with store.maintenance() as connection:
+        fetch(connection, QUERIES["give_back"])
+    return True
 
 
 def settle(store: AccountStore) -> None:
     """Leaves the smallest folder: everything sealed and copied out of the write-ahead log."""
     while seal(store, everything=True) or compact(store) or repack(store) or tree.grow(store):
+        pass
+    while shrink(store):
         pass
     store.checkpoint(whole=True)

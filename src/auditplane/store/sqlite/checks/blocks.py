@@ -154,10 +154,12 @@ class Blocks:
         name = f"block {header.id}"
         if any(map(ge, keys, keys[1:])):
             self._problem(f"{name}: its keys don't rise")
-        due = (keys[0], keys[-1], max(indexes), sum(map(len, docs)) + len(docs))
-        found = (header.low, header.high, header.last_index, header.docs_bytes)
+        due = (keys[0], keys[-1], min(indexes), max(indexes), sum(map(len, docs)) + len(docs))
+        found = (header.low, header.high, header.first_index, header.last_index, header.docs_bytes)
         if found != due:
-            self._problem(f"{name}: its row says low, high, last index and bytes {found}; they are {due}")
+            self._problem(
+                f"{name}: its row says low, high, first and last index and bytes {found}; they are {due}"
+            )
         for _, other, others in self._overlapping(header, keys):
             twice = others.intersection(keys)
             if twice:

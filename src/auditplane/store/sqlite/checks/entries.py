@@ -236,7 +236,9 @@ def _run(indexes: Sequence[int], at: int, at_most: int) -> int:
     """How many of some indexes follow each other from a position on."""
     first = indexes[at]
     end = min(at + at_most, len(indexes))
-    if end > at and indexes[end - 1] - first == end - 1 - at and _is_range(indexes, at, end):
+    if at + 1 >= end or indexes[at + 1] != first + 1:
+        return 1
+    if indexes[end - 1] - first == end - 1 - at and _is_range(indexes, at, end):
         return end - at
     run = 1
     while at + run < end and indexes[at + run] == first + run:

@@ -6,7 +6,7 @@ looked at, to say which is wrong and how.
 
 import re
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from operator import gt
 from pathlib import Path
@@ -18,9 +18,11 @@ import msgspec
 from auditplane import ulid
 from auditplane.event import DEFAULT_ACCOUNT, Event, decode_doc, decode_docs
 from auditplane.forgotten import Accounts
-from auditplane.store.sqlite.checks import Problem
+from auditplane.store.sqlite.checks import QUERIES, Problem, telling
 from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, Entries
 from auditplane.store.sqlite.checks.given import Given
+from auditplane.store.sqlite.checks.log_row import Log
+from auditplane.store.sqlite.database import fetch
 from auditplane.times import format_all, parse_rfc3339
 from auditplane.ulid import COUNTER_BITS
 
@@ -39,10 +41,12 @@ class Events:
     """
 
     def __init__(
-        self, connection: apsw.Connection, path: Path, entries: Entries, overflow_us: int, problem: Problem
+        self, connection: apsw.Connection, path: Path, entries: Entries, log: Log, problem: Problem
     ) -> None:
+        self._connection, self._folder = connection, path.parent
         self._entries, self._problem = entries, problem
-        self._overflow_max_us = overflow_us
+        self._overflow_max_us = log.overflow_us
+        self._hidden = range(log.purged, log.expired)
         self._account = None if path.stem == DEFAULT_ACCOUNT else path.stem
         self._commits = array("q", bytes(8 * entries.size))
         self._commit_us: dict[bytes, int] = {}
@@ -52,6 +56,8 @@ class Events:
         self.hashed_bytes = 0
         self.newest_us = self.overflow_us = 0
         self.low, self.high = (1 << 63) - 1, -1
+        self.hidden_high = -1
+        self.purge_target = 0
 
     def take(
         self, keys: Sequence[int], indexes: Sequence[int], docs: Sequence[bytes], stamps: Sequence[bytes]
@@ -73,6 +79,9 @@ class Events:
                         self._problem(f"{_name(index, each.id)}: it is of the account {each.account}")
                 break
         self.low, self.high = min(self.low, keys[0]), max(self.high, keys[-1])
+        if self._hidden and min(indexes) < self._hidden.stop and keys[-1] > self.hidden_high:
+            hidden = [key for key, index in zip(keys, indexes, strict=True) if index in self._hidden]
+            self.hidden_high = max(self.hidden_high, *hidden, -1)
         return events
 
     # Entries.
@@ -263,13 +272,39 @@ class Events:
         """Whether the event of the last index was taken."""
         return bool(self._commits) and self._commits[-1] > 0
 
-    def missing(self) -> Collection[int]:
+    def check_erased(self) -> None:
+        """The ids that can't be recorded again are of events that the log says were erased."""
+        with telling(self._problem, "the table of erased ids", self._folder):
+            for event_id, index in self._connection.execute(QUERIES["erased"]):
+                if index not in self.accounts.erased or not 0 <= index < self._entries.size:
+                    self._problem(f"the id {event_id} is kept as that of event {index}, which was not erased")
+                elif not ulid.is_ulid(event_id) or self._entries.states[index] != TAKEN_OUT:
+                    self._problem(f"event {index} (id {event_id}): it was erased, and its entry is as before")
+
+    def find_purge(self) -> None:
+        """A purge that is under way takes events out first, then marks their entries, then tells of it."""
+        with telling(self._problem, "the table of the purge", self._folder):
+            for (target,) in fetch(self._connection, QUERIES["purge_target"]):
+                if not 0 < target <= self._hidden.stop:
+                    self._problem(f"a purge is under way up to event {target}, which has not expired")
+                else:
+                    self.purge_target = target
+
+    def missing(self) -> Iterator[int]:
         """The indexes whose events should be there, and are not."""
-        return list(self._entries.where(EXPECTED)) if EXPECTED in self._entries.states else ()
+        return (index for index in self._entries.where(EXPECTED) if index >= self.purge_target)
+
+    def being_purged(self) -> int:
+        """How many events the purge that is under way has taken out, of which the log does not tell yet."""
+        end = self.purge_target
+        taken = sum(index < end for index in self.accounts.unexplained(self._entries.where(TAKEN_OUT)))
+        return taken + self._entries.states.count(EXPECTED, 0, end)
 
     def gone(self) -> int:
         """How many events the entries say are gone."""
-        return self._entries.states.count(TAKEN_OUT)
+        return self._entries.states.count(TAKEN_OUT) + self._entries.states.count(
+            EXPECTED, 0, self.purge_target
+        )
 
     def erased(self) -> int:
         """How many of these were taken by an erasure."""
@@ -278,7 +313,8 @@ class Events:
 
     def unexplained(self) -> Sequence[int]:
         """Those gone of which the log does not say why."""
-        return self.accounts.unexplained(self._entries.where(TAKEN_OUT))
+        found = self.accounts.unexplained(self._entries.where(TAKEN_OUT))
+        return [index for index in found if index >= self.purge_target]
 
 
 def _name(index: int, event_id: str | None) -> str:

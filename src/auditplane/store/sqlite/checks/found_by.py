@@ -82,7 +82,7 @@ class FoundBy:
         self._term.expect(
             [
                 (token, row)
-                for row, event in zip(postings.rows(keys), events, strict=True)
+                for row, event in zip(postings.rowids(keys), events, strict=True)
                 for token in of_event(event).split()
             ]
         )

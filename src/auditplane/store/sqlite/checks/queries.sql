@@ -1,5 +1,6 @@
 -- name: log
-SELECT size, live, newest_us, at_us, low, high, overflow_us, sealed, crowded, tiled FROM log;
+SELECT size, live, newest_us, at_us, low, high, overflow_us, sealed, crowded, tiled, expired, purged, expired_high,
+    markings, wal_due, retention_days FROM log;
 -- name: entries
 SELECT first, count, keys, hashes FROM entry ORDER BY first;
 -- name: entry
@@ -9,7 +10,7 @@ SELECT first, hashes FROM entry WHERE first <= ? ORDER BY first DESC LIMIT 1;
 -- name: nodes
 SELECT level, n, hash FROM node ORDER BY level, n;
 -- name: headers
-SELECT id, run, low, high, count, last_index, guarded, docs_bytes FROM block ORDER BY id;
+SELECT id, run, low, high, count, first_index, last_index, guarded, docs_bytes FROM block ORDER BY id;
 -- name: ordered_headers
 SELECT run, low, id FROM block INDEXED BY block_order ORDER BY run, low;
 -- name: block_csv
@@ -36,6 +37,10 @@ SELECT id, key FROM given;
 SELECT count(*) FROM given;
 -- name: given_in
 SELECT CAST(id AS TEXT), key FROM given WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each(?));
+-- name: erased
+SELECT CAST(id AS TEXT), idx FROM erased;
+-- name: purge_target
+SELECT target FROM purge;
 -- name: schema
 SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name;
 -- name: open_vocabulary

@@ -1,7 +1,6 @@
 """The row that says where a log stands, against what the log holds; and the tables themselves."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
 
@@ -9,34 +8,9 @@ from auditplane.store.sqlite.checks import QUERIES, Problem, telling
 from auditplane.store.sqlite.checks.blocks import Blocks
 from auditplane.store.sqlite.checks.entries import Entries
 from auditplane.store.sqlite.checks.events import Events
+from auditplane.store.sqlite.checks.log_row import Log
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.statements import MIGRATIONS
-
-
-class Log(NamedTuple):
-    """The row of the table `log`."""
-
-    size: int
-    live: int
-    newest_us: int
-    at_us: int
-    low: int
-    high: int
-    overflow_us: int
-    sealed: int
-    crowded: int
-    tiled: int
-
-
-def log_row(connection: apsw.Connection) -> Log:
-    """Where the log stands; ValueError when it does not say."""
-    rows = fetch(connection, QUERIES["log"])
-    if len(rows) != 1:
-        raise ValueError(f"it has {len(rows)} rows in place of one")
-    log = Log(*rows[0])
-    if log.size < 0:
-        raise ValueError(f"it has the size {log.size}")
-    return log
 
 
 def check_log(log: Log, entries: Entries, events: Events, blocks: Blocks, problem: Problem) -> None:
@@ -64,6 +38,18 @@ def check_log(log: Log, entries: Entries, events: Events, blocks: Blocks, proble
         )
     if not 0 <= log.tiled <= log.size or not entries.is_boundary(log.tiled):
         problem(f"the row of the log says that the first {log.tiled} entries are in full rows; they are not")
+    if not 0 <= log.purged <= log.expired <= log.size:
+        problem(f"the row of the log says that {log.expired} entries expired and {log.purged} were purged")
+    if events.hidden_high > log.expired_high:
+        problem(
+            f"the row of the log has {log.expired_high} for the greatest key of what has expired; "
+            f"by the events it is {events.hidden_high}"
+        )
+    if log.markings < 0 or log.wal_due not in (0, 1) or (log.retention_days or 0) < 0:
+        problem(
+            f"the row of the log has markings, wal_due and retention_days {(log.markings, log.wal_due)} "
+            f"and {log.retention_days}"
+        )
 
 
 def check_schema(connection: apsw.Connection, folder: Path, problem: Problem) -> None:

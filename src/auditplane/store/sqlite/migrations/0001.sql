@@ -3,7 +3,11 @@
 -- Where the log stands. `low` and `high` bound every key ever used; `overflow_us` is how far an event's key
 -- lies beyond its timestamp at the most; `sealed` is how many events have left the tail; `crowded` tells that
 -- some of them needed a wide row of `term`; `tiled` is how many entries stand in full tiles; `secret` keys
--- the tokens, so that they tell nothing of the texts they are made from.
+-- the tokens, so that they tell nothing of the texts they are made from. Events with an index below `expired`
+-- that no hold keeps are not shown any more; those below `purged` are destroyed, too. No event that is stored and
+-- has expired has a key above `expired_high`, none that a purge destroyed has one above `purged_high`. `markings` is how often entries were marked as those of
+-- events that are gone; `wal_due` tells that the write-ahead log may hold what was destroyed. `retention_days` is how long events are kept, 0 for ever, null as the server
+-- is set.
 CREATE TABLE log (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     size INTEGER NOT NULL,
@@ -16,9 +20,16 @@ CREATE TABLE log (
     sealed INTEGER NOT NULL,
     crowded INTEGER NOT NULL,
     tiled INTEGER NOT NULL,
+    expired INTEGER NOT NULL,
+    purged INTEGER NOT NULL,
+    expired_high INTEGER NOT NULL,
+    purged_high INTEGER NOT NULL,
+    markings INTEGER NOT NULL,
+    wal_due INTEGER NOT NULL,
+    retention_days INTEGER,
     secret BLOB NOT NULL
 ) STRICT;
-INSERT INTO log VALUES (1, 0, 0, 0, 0, 9223372036854775807, -1, 0, 0, 0, 0, randomblob(32));
+INSERT INTO log VALUES (1, 0, 0, 0, 0, 9223372036854775807, -1, 0, 0, 0, 0, 0, 0, -1, -1, 0, 0, NULL, randomblob(32));
 
 -- The newest events, one row each.
 CREATE TABLE tail (
@@ -29,7 +40,7 @@ CREATE TABLE tail (
 ) STRICT;
 
 -- What the log commits to, by index: keys and 32-byte hashes of the entries from `first` on. One row a
--- commit, later repacked into rows of 1,024.
+-- commit, later repacked into rows of 1,024. In place of the key of an event that is gone stands -1.
 CREATE TABLE entry (
     first INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -66,14 +77,15 @@ CREATE TABLE restored (
     key TEXT NOT NULL
 ) STRICT;
 
--- Sealed events: up to 1,024 neighbours in key order. The blocks of one run don't overlap. `last_index` is the
--- greatest index; `guarded` tells that the CSV holds cells which the formula guard changed.
+-- Sealed events: up to 1,024 neighbours in key order. The blocks of one run don't overlap. `first_index` is
+-- the least index and `last_index` the greatest; `guarded` tells that the CSV holds cells which the formula guard changed.
 CREATE TABLE block (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL,
     low INTEGER NOT NULL,
     high INTEGER NOT NULL,
     count INTEGER NOT NULL,
+    first_index INTEGER NOT NULL,
     last_index INTEGER NOT NULL,
     guarded INTEGER NOT NULL,
     docs_bytes INTEGER NOT NULL
@@ -89,6 +101,41 @@ CREATE TABLE block_stamps (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 
 -- Ids that callers gave; those made here hold their key.
 CREATE TABLE given (id BLOB PRIMARY KEY, key INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Events that were erased: their ids can't be recorded again.
+CREATE TABLE erased (
+    id BLOB PRIMARY KEY, idx INTEGER NOT NULL, at_us INTEGER NOT NULL, reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The legal holds that are in force. Null is any user, or no bound.
+CREATE TABLE hold (
+    id TEXT PRIMARY KEY,
+    placed_us INTEGER NOT NULL,
+    placed_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    user TEXT,
+    min_us INTEGER,
+    max_us INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The purge that is under way: it destroys what has expired with an index below `target`. `id` is that of the
+-- event that will tell of it; `tail_key`, `block_id` and `marked` are how far it came in the tail, the blocks and the entries; `count`,
+-- `low` and `high` are the number and the bounds of the keys of what is destroyed so far; `merging` is 2 when
+-- the room of the terms is given back.
+CREATE TABLE purge (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,
+    target INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    tail_key INTEGER NOT NULL,
+    block_id INTEGER NOT NULL,
+    marked INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    merging INTEGER NOT NULL
+) STRICT;
 
 -- Exact values of sealed events (rowid: see postings.py); words of blocks, rowid = the id of the block.
 CREATE VIRTUAL TABLE term USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');

@@ -1,0 +1,467 @@
+"""What goes out of a log again: events that expired, a step at a time, and events that are erased.
+
+Doc and stamp of such an event are destroyed, with all that it is found by. Its index and its entry stay, so
+that every proof stays as it was. In the entries, GONE stands in place of its key.
+
+To expire, an event is first hidden, by one number for all (see `shown`). A purge then destroys what is
+hidden, in bounded transactions between which recording goes on; after a crash it goes on where it was. It
+marks the entries last: until then, an event that is missing was one that had expired.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, NamedTuple
+
+import apsw
+
+from auditplane.event import decode_docs
+from auditplane.merkle import root
+from auditplane.store import Hold, Stored
+from auditplane.store.sqlite import block, postings, sealing
+from auditplane.store.sqlite.account import AccountStore, Transaction
+from auditplane.store.sqlite.block import GONE, Header, Sealed
+from auditplane.store.sqlite.database import fetch, one
+from auditplane.store.sqlite.shown import holds_in, is_held, shown_in
+from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
+from auditplane.store.sqlite.tree import Tree
+from auditplane.times import parse_rfc3339
+from auditplane.ulid import CHARS as ULID_CHARS
+
+TAIL_ROWS_AT_ONCE: Final = 2_048
+BLOCKS_AT_ONCE: Final = 4
+ENTRIES_AT_ONCE: Final = 65_536
+FEW_EXPIRED: Final = 500
+MERGED_PART: Final = 4
+MERGED_PAGES: Final = 500
+MERGING: Final = 1
+MERGED: Final = 2
+ERASED_AT_ONCE: Final = 256
+
+# Where the id stands in a doc.
+_ID = slice(len(b'{"id":"'), len(b'{"id":"') + ULID_CHARS)
+
+
+class Purge(NamedTuple):
+    """A purge that is under way.
+
+    It destroys what has expired with an index below `target`; `size` and `root` are those of the log when it
+    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `marked` and `merging` are
+    how far it came in the tail, in the blocks, in the entries and in merging terms. `destroyed`, `low` and
+    `high` are the number of the events that it destroyed and the bounds of their keys.
+    """
+
+    id: str
+    target: int
+    size: int
+    root: bytes
+    tail_key: int
+    block_id: int
+    marked: int
+    destroyed: int
+    low: int
+    high: int
+    merging: int
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is destroyed, and only its event and its end are due."""
+        return self.merging == MERGED
+
+
+# Retention and holds.
+
+
+def retention_days(store: AccountStore) -> int | None:
+    """How many days the events of the account are kept, 0 for ever; None as the server is set."""
+    with store.snapshot() as connection:
+        days: int | None = one(connection, QUERIES["retention_days"])
+        return days
+
+
+def set_retention_days(transaction: Transaction, days: int | None) -> None:
+    """Sets how many days the events of the account are kept."""
+    fetch(transaction.connection, QUERIES["set_retention_days"], (days,))
+
+
+def holds(store: AccountStore) -> Sequence[Hold]:
+    """The holds that are in force, oldest first."""
+    with store.snapshot() as connection:
+        return holds_in(connection)
+
+
+def add_hold(transaction: Transaction, hold: Hold) -> None:
+    """Puts a hold in force: what it covers and is still stored is kept."""
+    fetch(transaction.connection, QUERIES["add_hold"], hold)
+
+
+def drop_hold(transaction: Transaction, hold_id: str) -> None:
+    """Lifts a hold: what it kept of what has expired is hidden at once, and purged the next time."""
+    for query in ("purge_all_again", "purge_again"):
+        fetch(transaction.connection, QUERIES[query])
+    fetch(transaction.connection, QUERIES["drop_hold"], (hold_id,))
+
+
+# Expiry.
+
+
+def expire(store: AccountStore, before_us: int) -> int | None:
+    """Hides the events that were committed before `before_us`.
+
+    Returns when the oldest of those that are left was committed; None when there is none.
+    """
+    with store.snapshot() as connection:
+        size, _, expired, _ = fetch(connection, QUERIES["shown"])[0]
+        first, left_us = _first_since(store, connection, before_us, expired, size)
+        if first == expired:
+            return left_us
+        high = max(max(keys) for _, keys in _entries(connection, expired, first))
+    with store.maintenance() as connection:
+        fetch(connection, QUERIES["set_expired"], (first, high))
+    return left_us
+
+
+def _first_since(
+    store: AccountStore, connection: apsw.Connection, us: int, start: int, size: int
+) -> tuple[int, int | None]:
+    """The first index from `start` on that was committed at `us` or later, and when; `size` for none."""
+    low, low_us = start, _commit_us(store, connection, start, size)
+    step = 1
+    while low_us is not None and low_us < us:  # galloping: most often there are few
+        start, low = low + 1, low + step
+        step *= 2
+        low_us = _commit_us(store, connection, low, size)
+    while start < low:
+        middle = (start + low) // 2
+        middle_us = _commit_us(store, connection, middle, size)
+        if middle_us is not None and middle_us < us:
+            start = middle + 1
+        else:
+            low, low_us = middle, middle_us
+    return min(low, size), low_us
+
+
+def _commit_us(store: AccountStore, connection: apsw.Connection, index: int, size: int) -> int | None:
+    """When the first event from an index on that is not gone was committed; None when there is none."""
+    stored = next(_stored(store, connection, index, size), None)
+    return None if stored is None else parse_rfc3339(json.loads(stored.stamp)["at"])
+
+
+def _stored(store: AccountStore, connection: apsw.Connection, start: int, end: int) -> Iterator[Stored]:
+    """The events with an index from `start` to before `end` that are not gone, shown or not."""
+    for first, keys in _entries(connection, start, end):
+        for at, key in enumerate(keys, first):
+            stored = None if key == GONE else store.at(connection, key)
+            if stored is not None and stored.index == at:
+                yield stored
+
+
+def _entries(connection: apsw.Connection, start: int, end: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """The keys of the entries from `start` to before `end`: some of them, after the index of the first."""
+    while start < end:
+        rows = fetch(connection, QUERIES["entries_from"], (start, 16))
+        for first, count, packed in rows:
+            keys = block.unpack_numbers(packed)[start - first : end - first]
+            yield start, keys
+            start = first + count
+            if start >= end:
+                return
+        if not rows:
+            return
+
+
+# Purges.
+
+
+def is_waiting(store: AccountStore) -> bool:
+    """Whether there may be something to destroy."""
+    with store.snapshot() as connection:
+        return shown_in(connection).hides
+
+
+def purge_in(connection: apsw.Connection) -> Purge | None:
+    """The purge that is under way in a view."""
+    rows = fetch(connection, QUERIES["purge"])
+    return Purge(*rows[0]) if rows else None
+
+
+def purge_under_way(store: AccountStore) -> Purge | None:
+    """The purge that is under way."""
+    with store.snapshot() as connection:
+        return purge_in(connection)
+
+
+def begin_purge(store: AccountStore, event_id: str, is_worth_it: Callable[[Stored], bool]) -> None:
+    """Begins to destroy what has expired, unless that is under way, or nothing has.
+
+    Of a few events, one at least must be worth it.
+    """
+    with store.snapshot() as connection:
+        shown = shown_in(connection)
+        if shown.expired - shown.purged <= FEW_EXPIRED and not any(
+            is_worth_it(stored) for stored in _stored(store, connection, shown.purged, shown.expired)
+        ):
+            return
+        log_root = root(shown.size, Tree(store, connection).nodes(shown.size))
+    with store.maintenance() as connection:
+        if shown.hides and purge_in(connection) is None:
+            fetch(
+                connection,
+                QUERIES["begin_purge"],
+                (event_id, shown.expired, shown.size, log_root, shown.purged),
+            )
+
+
+def go_on(store: AccountStore) -> None:
+    """One bounded step of the purge that is under way; a step that something came between is done again."""
+    with store.snapshot() as connection:
+        purge = purge_in(connection)
+        if purge is None or purge.is_done:
+            return
+        holds = holds_in(connection)
+        step: _Step | None
+        if purge.tail_key < KEY_MAX:
+            step = _tail_step(connection, purge, holds)
+        elif purge.block_id < KEY_MAX:
+            step = _block_step(store, connection, purge, holds)
+        elif purge.marked < purge.target:
+            step = _marking_step(store, connection, purge)
+        else:
+            step = None
+    if step is None:
+        _merge_terms(store, purge)
+        return
+    with suppress(sealing.Overtaken), store.maintenance() as connection:
+        if purge_in(connection) != purge or holds_in(connection) != holds:
+            raise sealing.Overtaken
+        mark(connection, step.marked, step.left)
+        destroy(connection, step.in_tail, step.cuts)
+        keys = [stored.key for stored in step.destroyed]
+        progress = (step.tail_key, step.block_id, step.marked.stop, len(keys))
+        fetch(
+            connection,
+            QUERIES["purge_went_on"],
+            (*progress, min(keys, default=KEY_MAX), max(keys, default=-1)),
+        )
+
+
+def _merge_terms(store: AccountStore, purge: Purge) -> None:
+    """A step of merging the terms, which keep the room of deleted ones until then.
+
+    After small purges it is left to what FTS5 does by itself as more is recorded.
+    """
+    with store.maintenance() as connection:
+        merging = MERGED
+        if purge.destroyed * MERGED_PART >= one(connection, QUERIES["live"]):
+            changes = connection.total_changes()
+            # Negative: all segments are to become one (SQLite FTS5, "The 'merge' Command").
+            pages = MERGED_PAGES if purge.merging == MERGING else -MERGED_PAGES
+            fetch(connection, QUERIES["merge_terms"], (pages,))
+            if connection.total_changes() - changes >= 2:
+                merging = MERGING
+        fetch(connection, QUERIES["set_merging"], (merging,))
+
+
+def end_purge(store: AccountStore, purge: Purge) -> None:
+    """Ends a purge that is done, and was told of. The write-ahead log is emptied by upkeep."""
+    with store.maintenance() as connection:
+        if purge_in(connection) == purge:
+            fetch(connection, QUERIES["set_wal_due"], (1,))
+            fetch(connection, QUERIES["set_purged"], (purge.target, purge.high))
+            fetch(connection, QUERIES["end_purge"])
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A block without some of its events, `destroyed`, which `blocks` take the place of.
+
+    `terms` are the rows and the tokens of what is destroyed; `words` those of the block, `new_words` those of
+    each that takes its place.
+    """
+
+    header: Header
+    destroyed: Sequence[Stored]
+    blocks: Sequence[Sealed]
+    terms: Sequence[tuple[int, str]]
+    words: str
+    new_words: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What a step of a purge does, and how far it comes.
+
+    It destroys events in the tail and in blocks, and marks the entries `marked` but for those in `left`.
+    """
+
+    tail_key: int
+    block_id: int
+    marked: range
+    in_tail: Sequence[Stored] = ()
+    cuts: Sequence[Cut] = ()
+    left: Collection[int] = ()
+
+    @property
+    def destroyed(self) -> list[Stored]:
+        return [*self.in_tail, *chain.from_iterable(cut.destroyed for cut in self.cuts)]
+
+
+def _tail_step(connection: apsw.Connection, purge: Purge, holds: Sequence[Hold]) -> _Step:
+    bindings = (purge.tail_key, purge.target, TAIL_ROWS_AT_ONCE)
+    rows = [Stored(*row) for row in fetch(connection, QUERIES["tail_to_purge"], bindings)]
+    return _Step(
+        tail_key=rows[-1].key if rows else KEY_MAX,
+        block_id=purge.block_id,
+        marked=range(purge.marked, purge.marked),
+        in_tail=_not_held(rows, holds),
+    )
+
+
+def _block_step(
+    store: AccountStore, connection: apsw.Connection, purge: Purge, holds: Sequence[Hold]
+) -> _Step:
+    bindings = (purge.block_id, purge.target, BLOCKS_AT_ONCE)
+    headers = [Header(*row) for row in fetch(connection, QUERIES["blocks_to_purge"], bindings)]
+    cuts = []
+    for header in headers:
+        events = sealing.events_of(store, connection, header)
+        expired = [event for event in events if event.index < purge.target]
+        doomed = {event.key for event in _not_held(expired, holds)}
+        if doomed:
+            cuts.append(cut(store, header, events, doomed))
+    return _Step(
+        tail_key=purge.tail_key,
+        block_id=headers[-1].id if headers else KEY_MAX,
+        marked=range(purge.marked, purge.marked),
+        cuts=cuts,
+    )
+
+
+def _marking_step(store: AccountStore, connection: apsw.Connection, purge: Purge) -> _Step:
+    marked = range(purge.marked, min(purge.target, purge.marked + ENTRIES_AT_ONCE))
+    bounds = (marked.start, marked.stop)
+    left = {row[0] for row in fetch(connection, QUERIES["left_in_tail"], bounds)}
+    for (block_id,) in fetch(connection, QUERIES["left_in_blocks"], bounds):
+        left.update(block.unpack_numbers(store.data(connection, "block_indexes", block_id)))
+    return _Step(tail_key=purge.tail_key, block_id=purge.block_id, marked=marked, left=left)
+
+
+def _not_held(events: Sequence[Stored], holds: Sequence[Hold]) -> Sequence[Stored]:
+    if not holds:
+        return events
+    decoded = decode_docs([event.doc for event in events])
+    return [stored for stored, event in zip(events, decoded, strict=True) if not is_held(holds, event)]
+
+
+# What purges and erasures have in common.
+
+
+def cut(store: AccountStore, header: Header, events: Sequence[Stored], doomed: Collection[int]) -> Cut:
+    """A block, of which `events` are all, without those of some keys."""
+    destroyed = [event for event in events if event.key in doomed]
+    kept = [event for event in events if event.key not in doomed]
+    blocks = block.cut(kept) if kept else []
+    tokens = map(store.terms.of_event, decode_docs([event.doc for event in destroyed]))
+    return Cut(
+        header,
+        destroyed,
+        blocks,
+        list(zip(postings.rowids([event.key for event in destroyed]), tokens, strict=True)),
+        sealing.words_of(store, decode_docs([event.doc for event in events])),
+        [sealing.words_of(store, sealed.events) for sealed in blocks],
+    )
+
+
+def destroy(connection: apsw.Connection, in_tail: Sequence[Stored], cuts: Sequence[Cut]) -> None:
+    """Destroys events in a transaction; raises `Overtaken` when they are not where they were."""
+    changes = connection.total_changes()
+    connection.executemany(QUERIES["drop_tail"], [(event.key, event.index) for event in in_tail])
+    if connection.total_changes() - changes != len(in_tail):
+        raise sealing.Overtaken
+    destroyed = [*in_tail, *chain.from_iterable(each.destroyed for each in cuts)]
+    if fetch(connection, QUERIES["has_given"]):
+        ids = [(event.doc[_ID], event.key) for event in destroyed]
+        connection.executemany(QUERIES["drop_given"], ids)
+    fetch(connection, QUERIES["add_live"], (-len(destroyed),))
+    fetch(connection, QUERIES["set_sealed"], (len(in_tail), False))
+    new_words: list[tuple[int, str]] = []
+    for each in cuts:
+        sealing.drop_block(connection, each.header)
+        ids_of_new = [sealing.add_block(connection, sealed, each.header.run) for sealed in each.blocks]
+        new_words += zip(ids_of_new, each.new_words, strict=True)
+    connection.executemany(QUERIES["drop_word"], [(each.header.id, each.words) for each in cuts])
+    connection.executemany(QUERIES["add_word"], new_words)
+    connection.executemany(QUERIES["drop_term"], list(chain.from_iterable(each.terms for each in cuts)))
+
+
+def mark(connection: apsw.Connection, indexes: range, left: Collection[int] = ()) -> None:
+    """Puts GONE in place of the keys of some entries, but for those in `left`."""
+    at = indexes.start
+    while at < indexes.stop:
+        first, packed = fetch(connection, QUERIES["entry_row"], (at,))[0]
+        keys = block.unpack_numbers(packed)
+        gone = [index for index in range(at, min(indexes.stop, first + len(keys))) if index not in left]
+        for index in gone:
+            keys[index - first] = GONE
+        if gone:
+            fetch(connection, QUERIES["set_entry_keys"], (first, block.pack_numbers(keys)))
+        at = first + len(keys)
+    fetch(connection, QUERIES["count_marking"])
+
+
+# Erasure.
+
+
+def erase(
+    store: AccountStore, transaction: Transaction, events: Sequence[Stored], at_us: int, reason: str
+) -> Sequence[Stored]:
+    """Destroys the first of some events, of as many blocks as others can wait for; returns which.
+
+    Their ids are kept with the reason. Nothing of them is left in the pages of the database; the write-ahead
+    log holds them until it is emptied, which is due then.
+    """
+    connection = transaction.connection
+    in_tail: list[Stored] = []
+    by_block: dict[int, tuple[Header, set[int]]] = {}
+    erased: list[Stored] = []
+    for event in events[:ERASED_AT_ONCE]:
+        header = _block_of(store, connection, event)
+        if header is None:
+            in_tail.append(event)
+        elif header.id in by_block or len(by_block) < BLOCKS_AT_ONCE:
+            by_block.setdefault(header.id, (header, set()))[1].add(event.key)
+        else:
+            break
+        erased.append(event)
+    cuts = [
+        cut(store, header, sealing.events_of(store, connection, header), keys)
+        for header, keys in by_block.values()
+    ]
+    _delete_securely(connection, yes=True)
+    destroy(connection, in_tail, cuts)
+    _delete_securely(connection, yes=False)
+    fetch(connection, QUERIES["set_wal_due"], (1,))
+    rows = [(event.doc[_ID], event.index, at_us, reason) for event in erased]
+    connection.executemany(QUERIES["add_erased"], rows)
+    for event in erased:
+        mark(connection, range(event.index, event.index + 1))
+    return erased
+
+
+def _delete_securely(connection: apsw.Connection, *, yes: bool) -> None:
+    """Has FTS5 take deleted rows out of its pages at once; that takes too long for all that expires."""
+    fetch(connection, QUERIES["delete_terms_securely"], (int(yes),))
+    fetch(connection, QUERIES["delete_words_securely"], (int(yes),))
+
+
+def _block_of(store: AccountStore, connection: apsw.Connection, event: Stored) -> Header | None:
+    """The block of a stored event; None when it is in the tail."""
+    for index, _, _ in fetch(connection, QUERIES["tail_at"], (event.key,)):
+        if index == event.index:
+            return None
+    for header in store.straddling(connection, event.key):
+        if block.line_of(store.block_keys(connection, header.id), event.key) is not None:
+            return header
+    raise store.lacks(f"the event {event.index}")

@@ -1,0 +1,83 @@
+"""Which events of a log a view shows: those below its size that have not expired, or that a hold keeps.
+
+What has expired is a beginning of the log, as age counts from the commit. It is hidden at once, and destroyed
+later, in small steps: only the events from `purged` to before `expired` can be stored and yet not be shown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from auditplane.event import Event, decode_doc
+from auditplane.query import fold
+from auditplane.store import Hold
+from auditplane.store.sqlite.block import Header
+from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.statements import QUERIES
+from auditplane.times import parse_rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is shown below the index `size`. No event that is hidden has a key above `high`."""
+
+    size: int
+    purged: int
+    expired: int
+    high: int
+    holds: Sequence[Hold]
+
+    @property
+    def hides(self) -> bool:
+        """Whether there may be events that are stored and have expired."""
+        return self.purged < self.expired
+
+    def whole(self, header: Header) -> bool:
+        """Whether all events of a block are shown for certain, by their indexes and keys."""
+        return header.last_index < self.size and (not self.hides or header.low > self.high)
+
+    def none(self, header: Header) -> bool:
+        """Whether no event of a block is shown for certain, by their indexes."""
+        return not self.holds and header.last_index < self.expired and header.first_index >= self.purged
+
+    def event(self, index: int, doc: bytes) -> bool:
+        """Whether an event is shown."""
+        return index < self.size and (not self.has_expired(index) or is_held(self.holds, decode_doc(doc)))
+
+    def may_show(self, index: int) -> bool:
+        """Whether an event of this index can be shown, whatever it holds."""
+        return index < self.size and (bool(self.holds) or not self.has_expired(index))
+
+    def has_expired(self, index: int) -> bool:
+        """Whether an event that is stored has expired, unless a hold keeps it."""
+        return self.purged <= index < self.expired
+
+
+def shown_in(connection: apsw.Connection, size: int | None = None) -> Shown:
+    """What a view shows, of the whole log or of the events below `size`."""
+    whole, purged, expired, high = fetch(connection, QUERIES["shown"])[0]
+    holds: Sequence[Hold] = ()
+    if purged < expired:
+        holds = holds_in(connection)
+        if any(hold.keeps_all for hold in holds):
+            expired = purged
+    return Shown(whole if size is None else size, purged, expired, high, holds)
+
+
+def holds_in(connection: apsw.Connection) -> list[Hold]:
+    """The holds that are in force, oldest first."""
+    return [Hold(*row) for row in fetch(connection, QUERIES["holds"])]
+
+
+def is_held(holds: Sequence[Hold], event: Event) -> bool:
+    """Whether a hold keeps an event."""
+    if not holds:
+        return False
+    user, us = fold(event.user), parse_rfc3339(event.timestamp or "")
+    return any(
+        (hold.user is None or fold(hold.user) == user)
+        and (hold.min_us is None or hold.min_us <= us)
+        and (hold.max_us is None or us <= hold.max_us)
+        for hold in holds
+    )
