@@ -265,10 +265,8 @@ def confirm(store: AccountStore, account: str, user: str, clock: Clock) -> Resto
             "size": restored.size,
             "root": root,
         }
-        now = max(clock(), transaction.state.at_us)
         batch = of_the_trail(account, origin, user, description, details)
-        _record_one(transaction, Request(batch, forgotten.SYSTEM), now)
-        transaction.state.at_us = now
+        add(transaction, Request(batch, forgotten.SYSTEM), clock)
         transaction.clear_restored()
         return restored
 

@@ -93,7 +93,8 @@ def restore(
         f"They are those of {manifest.at}.\n"
         "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this "
         "log does not continue it: tell them first.\n"
-        "- API keys that were revoked later work again: revoke them anew."
+        "- API keys that were revoked later work again, and events that were erased later are there again: "
+        "revoke and erase them anew."
     )
     if not manifest.with_key:
         print(
