@@ -22,7 +22,7 @@ from auditplane.checkpoint import (
     sign_endorsement,
     sign_note,
 )
-from auditplane.errors import FolderInUse, InvalidConfig, InvalidInput, NotFound, ProofError, StoreError
+from auditplane.errors import FolderInUse, Gone, InvalidConfig, InvalidInput, NotFound, ProofError, StoreError
 from auditplane.event import decode_doc
 from auditplane.query import Order, Query
 from auditplane.rotation import Why
@@ -323,6 +323,25 @@ def test_an_account_that_comes_to_be_meanwhile(folder: DataFolder, monkeypatch: 
     monkeypatch.setattr(rotation, "_record", record_and_more)
     rotation.rotate(folder, "ann", clock)
     assert changes(folder, "late")[0]["endorsement"]
+
+
+def test_a_change_that_was_begun_long_ago_is_ended(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what was recorded of it may have expired, it is told once more."""
+    with monkeypatch.context() as patch:
+        crash_at(patch, 2)
+        with pytest.raises(CrashError):
+            rotation.rotate(folder, "ann", clock)
+
+    def expired(store: AccountStore, event_id: str) -> None:
+        raise Gone("It has expired.")
+
+    monkeypatch.setattr(AccountStore, "get", expired)
+    rotation.prepare(folder, None, None, clock)
+    assert not (folder.path / "log.key.next").exists()
+    key = str(key_of(folder).for_account("default").verifier)
+    assert [each["newKey"] for each in changes(folder, "default")] == [key]
 
 
 def test_a_key_that_was_put_there_meanwhile_is_kept(

@@ -34,7 +34,15 @@ from auditplane.checkpoint import (
     parse_verifier_key,
     sign_endorsement,
 )
-from auditplane.errors import AuditplaneError, FolderInUse, InvalidInput, NotFound, ProofError, StoreError
+from auditplane.errors import (
+    AuditplaneError,
+    FolderInUse,
+    Gone,
+    InvalidInput,
+    NotFound,
+    ProofError,
+    StoreError,
+)
 from auditplane.signing import (
     KEY_FILE,
     PREFIX,
@@ -262,15 +270,19 @@ def _record(
 ) -> None:
     """Records a change in the log of an account, once."""
     with folder.account(account) as store:
-        if store.get(change.id) is not None:
-            return
+        event_id = change.id
+        try:
+            if store.get(event_id) is not None:
+                return
+        except Gone:  # it was begun so long ago that what was recorded of it expired: it is told anew
+            event_id = ""
         batch = log.of_the_trail(
             account,
             f"{change.new.name}/{account}",
             change.user,
             _description(change),
             _details(change, account, old),
-            change.id,
+            event_id,
         )
         (result,) = log.record(store, [log.Request(batch, forgotten.SYSTEM)], clock)
         if isinstance(result, Exception):
