@@ -163,7 +163,10 @@ def test_the_key_that_was_kept_tells_a_log_signed_by_another(data: Path, tmp_pat
         (lambda data: b"", "default: "),
         (lambda data: b"not a database at all" * 1_000, "default: The database in"),
         (lambda data: data[: len(data) // 2], "default: "),
-        (lambda data: data[:8_192] + bytes(8_192) + data[16_384:], "default: "),
+        (
+            lambda data: data[:16_384] + bytes(8_192) + data[24_576:],
+            "default: ",
+        ),  # the second is a map of pages
     ],
 )
 def test_a_file_that_is_no_database_is_a_problem(data: Path, damage: object, says: str) -> None:

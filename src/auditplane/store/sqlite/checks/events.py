@@ -276,7 +276,10 @@ class Events:
         """The ids that can't be recorded again are of events that the log says were erased."""
         with telling(self._problem, "the table of erased ids", self._folder):
             for event_id, index in self._connection.execute(QUERIES["erased"]):
-                if index not in self.accounts.erased or not 0 <= index < self._entries.size:
+                # What told of an erasure may have expired since, and what it told of with it.
+                if not 0 <= index < self._entries.size or (
+                    index >= self.purge_target and self.accounts.unexplained([index])
+                ):
                     self._problem(f"the id {event_id} is kept as that of event {index}, which was not erased")
                 elif not ulid.is_ulid(event_id) or self._entries.states[index] != TAKEN_OUT:
                     self._problem(f"event {index} (id {event_id}): it was erased, and its entry is as before")
