@@ -95,6 +95,7 @@ def type_in(server: Server, script: str) -> str:
         "recording.md",
         "reading.md",
         "proving.md",
+        "backup.md",
         "command-line.md",
         "collector.md",
         "README.md",
@@ -345,7 +346,9 @@ def test_every_status_that_is_served_is_on_the_page() -> None:
 
 def test_every_class_that_is_raised_while_serving_is_among_the_statuses() -> None:
     """The classes of the command line and the client only are raised nowhere that a request comes to."""
-    not_serving = re.compile(r"(cli|client)/|(config|demo|signing|http/server|store/sqlite/folder)\.py")
+    not_serving = re.compile(
+        r"(cli|client)/|(config|demo|rotation|signing|http/server|store/sqlite/folder)\.py"
+    )
     names = {kind.__name__ for kind in tree()}
     raised: dict[str, set[str]] = {}
     for path in SOURCES.rglob("*.py"):

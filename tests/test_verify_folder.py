@@ -12,7 +12,7 @@ import pytest
 from auditplane import log
 from auditplane.checkpoint import SignerKey
 from auditplane.event import Rules, parse
-from auditplane.signing import ensure_log_key, log_key
+from auditplane.signing import log_key, make_log_key
 from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.folder import DataFolder
 from engine_model import memory_folder
@@ -44,7 +44,7 @@ def record(path: Path, events: int, *, sign: bool = True, account: str = "defaul
 def original() -> Iterator[Path]:
     with memory_folder() as folder:
         path = made_folder(folder / "data")
-        ensure_log_key(path, "test", None)
+        make_log_key(path, "test")
         record(path, 1_500)
         yield path
 
@@ -134,7 +134,7 @@ def test_what_another_key_signed_is_compared_too(data: Path) -> None:
     verify(data)
     shutil.rmtree(data)
     made_folder(data)
-    ensure_log_key(data, "test", None)
+    make_log_key(data, "test")
     record(data, 1_600)
     done = verify(data)
     assert done.returncode == 1

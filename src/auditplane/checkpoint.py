@@ -3,6 +3,7 @@
 - Notes and keys: C2SP signed-note, Ed25519 (RFC 8032) only; keys are written as Go's sumdb/note writes them.
 - Checkpoints: C2SP tlog-checkpoint.
 - Proofs of single entries: C2SP tlog-proof, version 1.
+- Endorsements: a note by which a key says which key comes after it.
 
 What is read has exactly the form that is written: there is one way to write a number, and one to write bytes.
 Anything else, and whatever no known key has signed, raises ProofError. Signatures by others are passed over.
@@ -24,6 +25,7 @@ from auditplane.merkle import EMPTY_ROOT, HASH_BYTES, verify_inclusion
 
 KEY_BYTES: Final = 32
 PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
+ENDORSEMENT_HEADER: Final = "auditplane new log key v1"
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
@@ -234,6 +236,31 @@ def parse_checkpoint(text: str) -> Checkpoint:
     if not checkpoint.size and checkpoint.root != EMPTY_ROOT:
         raise ProofError("The checkpoint of an empty log has a root that is not the empty one.")
     return checkpoint
+
+
+# Endorsements, of a key by the one before it.
+
+
+def sign_endorsement(old: SignerKey, new: VerifierKey) -> bytes:
+    """A note by which a key says that another signs in its place from now on, under the same name."""
+    if old.name != new.name:
+        raise ProofError(f"The key of {new.name} can't sign in place of that of {old.name}.")
+    return sign_note(f"{ENDORSEMENT_HEADER}\n{new.name}\n{new}\n", [old])
+
+
+def open_endorsement(note: bytes, old: VerifierKey) -> VerifierKey:
+    """The key that signs in place of an older one, as that one has signed."""
+    header, *lines = open_note(note, [old]).removesuffix("\n").split("\n")
+    # The first line is the name of no log: nobody takes an endorsement for a checkpoint, or the reverse.
+    if header != ENDORSEMENT_HEADER or len(lines) != 2:
+        raise ProofError(
+            f"An endorsement is a line {ENDORSEMENT_HEADER}, the name of the log, and its new key."
+        )
+    origin, text = lines
+    new = parse_verifier_key(text)
+    if not origin == new.name == old.name:
+        raise ProofError(f"The endorsement is of a key of {new.name}, not of {old.name}.")
+    return new
 
 
 # Proofs (C2SP tlog-proof).

@@ -90,6 +90,10 @@ class Damaged(StoreError):
     """Stored bytes are not what was written."""
 
 
+class Unconfirmed(StoreError):
+    """The log was restored from a backup, and nobody has said yet that it shall go on from there."""
+
+
 class FolderInUse(StoreError):
     """Another server holds the data folder."""
 

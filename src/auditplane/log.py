@@ -8,19 +8,28 @@ import json
 import os
 import threading
 import time
+from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from auditplane import limits, merkle, render, ulid
+from auditplane import forgotten, limits, merkle, render, ulid
 from auditplane.checkpoint import Checkpoint, SignerKey, open_note, sign_checkpoint
-from auditplane.errors import Conflict, Damaged, InvalidEvents, NotFound, ProofError, Unavailable
-from auditplane.event import Batch, Event, decode_doc, encode_docs
+from auditplane.errors import (
+    Conflict,
+    Damaged,
+    InvalidEvents,
+    NotFound,
+    ProofError,
+    Unavailable,
+    Unconfirmed,
+)
+from auditplane.event import Batch, Event, Rules, decode_doc, encode_docs, parse
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
-from auditplane.store import Piece, Signed, Stored
+from auditplane.store import Piece, Restored, Signed, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.folder import DataFolder
@@ -41,6 +50,7 @@ def clock() -> int:
 
 PART_BYTES: Final = 192 * 1024
 CHECKPOINT_US: Final = 1_000_000
+UPDATED: Final = "Updated"
 SEALING_SECONDS_MAX: Final = 1.0
 SEALING_PAUSE_SECONDS: Final = 0.01
 # How much smaller a chunk of docs is as it is stored.
@@ -218,6 +228,48 @@ def _stamps(now: int, by: str, count: int) -> list[bytes]:
     letters = os.urandom(21 * count).translate(_BASE64)
     last = os.urandom(count).translate(_BASE64_LAST)
     return [b'%b%b%c=="}' % (before, letters[at * 21 : at * 21 + 21], last[at]) for at in range(count)]
+
+
+def of_the_trail(
+    account: str, origin: str, user: str, description: str, details: Mapping[str, Any], event_id: str = ""
+) -> Batch:
+    """An event about the log itself, which the server records in it."""
+    event = {
+        "resourceName": origin,
+        "resourceKind": forgotten.KIND,
+        "action": UPDATED,
+        "user": user[: limits.NAME_CHARS_MAX],
+        "description": description,
+        "details": details,
+    }
+    return parse(json.dumps(event | ({"id": event_id} if event_id else {})).encode(), Rules(account=account))
+
+
+def confirm(store: AccountStore, account: str, user: str, clock: Clock) -> Restored | None:
+    """Has a log that was restored go on from there: that is an event of it, and checkpoints are signed again.
+
+    Both are on disk when it returns, or neither is. Returns what was marked; None when nothing was.
+    """
+    with store.transaction() as transaction:
+        restored = transaction.restored()
+        if restored is None:
+            return None
+        root = b64encode(restored.root).decode()
+        origin = restored.key.partition("+")[0] or account
+        description = (
+            f"Restored from a backup of {format_us(restored.backup_us)} with {restored.size} events, "
+            f"root {root}. What was recorded after it is not in this log"
+        )
+        details = {
+            "restored": format_us(restored.at_us),
+            "backup": format_us(restored.backup_us),
+            "size": restored.size,
+            "root": root,
+        }
+        batch = of_the_trail(account, origin, user, description, details)
+        add(transaction, Request(batch, forgotten.SYSTEM), clock)
+        transaction.clear_restored()
+        return restored
 
 
 class Recorder:
@@ -456,10 +508,12 @@ class Proven:
 def checkpoint(store: AccountStore, key: SignerKey, clock: Clock, *, size_min: int = 0) -> Signed:
     """A checkpoint of what is committed, of at least `size_min` entries; stored before it is returned.
 
-    A new one is signed when the log has grown and the last is older than CHECKPOINT_US. Raises Damaged when
-    the log does not hold any more what was signed.
+    A new one is signed when the log has grown and the last is older than CHECKPOINT_US, or by another key.
+    Raises Damaged when the log does not hold any more what was signed, and Unconfirmed when it was restored
+    and nobody confirmed that.
     """
     with store.snapshot() as connection:
+        _check_confirmed(store, store.restored_in(connection))
         last = store.checkpoint_in(connection)
         size = store.size_in(connection)
         now = clock()
@@ -475,7 +529,20 @@ def checkpoint(store: AccountStore, key: SignerKey, clock: Clock, *, size_min: i
             )
         root = merkle.root(size, nodes)
     note = sign_checkpoint(Checkpoint(key.name, size, root), [key])
-    return store.keep_checkpoint(Signed(size, root, now, note))
+    kept = store.keep_checkpoint(Signed(size, root, now, note))
+    if kept.note == note or _is_by(kept, key):
+        return kept
+    # Another process was quicker, with the key that was in use a moment before or after.
+    return checkpoint(store, key, clock, size_min=size_min)
+
+
+def _check_confirmed(store: AccountStore, restored: Restored | None) -> None:
+    if restored is not None:
+        raise Unconfirmed(
+            f"The log {store.path.stem} was restored at {format_us(restored.at_us)} from a backup of "
+            f"{restored.size} events; nothing is signed until its operator confirms that it goes on from "
+            "there, with auditplane log confirm --data DIR."
+        )
 
 
 def _is_by(signed: Signed, key: SignerKey) -> bool:

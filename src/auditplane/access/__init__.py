@@ -21,6 +21,7 @@ from typing import Any, Final
 from auditplane import limits, log, ulid
 from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
+from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
 from auditplane.times import format_us
@@ -30,6 +31,7 @@ KEY_BITS: Final = 256
 KEY_CHARS: Final = 43
 CHECKSUM_CHARS: Final = 6
 SYSTEM: Final = "auditplane"
+CONTROL_FILE: Final = "control.db"
 VERSION_BYTES: Final = 8
 WAL_PAGES_MAX: Final = 64
 
@@ -144,7 +146,7 @@ class Access:
     """The keys of a data folder; safe to use from several threads, and beside other processes."""
 
     def __init__(self, folder: DataFolder, clock: log.Clock) -> None:
-        path = folder.path / "control.db"
+        path = folder.path / CONTROL_FILE
         self._folder, self._clock, self._path = folder, clock, path
         # Two connections: a change, which waits for the disk, must not hold up who is let in.
         self._mutex = threading.Lock()
@@ -330,13 +332,24 @@ class Access:
                 raise
 
 
+def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
+    """Copies the keys of a data folder as they are now, but only those of these ids, to a file."""
+    copy_database(path / CONTROL_FILE, target)
+    copy = connect(target, durable=True)
+    try:
+        with translated(target.parent):
+            copy.execute(_QUERIES["drop_other_keys"], (json.dumps(key_ids),)).fetchall()
+    finally:
+        copy.close()
+
+
 def look_at(folder: Path, *, deep: bool) -> tuple[list[str], list[str]]:
     """The accounts that a folder has keys for, and with `deep` what is wrong with the database of the keys.
 
     Nothing in the folder is changed.
     """
     with translated(folder):
-        connection = connect(folder / "control.db", durable=False, readonly=True)
+        connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
         try:
             accounts = [row[0] for row in connection.execute(_QUERIES["accounts"])]
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")] if deep else []

@@ -22,3 +22,5 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 UPDATE api_key SET revoked_us = ?1 WHERE id = ?2 AND revoked_us IS NULL;
 -- name: used_key
 UPDATE api_key SET last_used_us = max(coalesce(last_used_us, 0), ?1) WHERE id = ?2;
+-- name: drop_other_keys
+DELETE FROM api_key WHERE id NOT IN (SELECT value FROM json_each(?));

@@ -4,6 +4,7 @@ import cyclopts
 
 from auditplane import __version__
 from auditplane.cli import accounts, keys, logs, profiles, read, server
+from auditplane.cli.backups import backup, restore
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
 from auditplane.cli.evidence import evidence
@@ -31,6 +32,8 @@ app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
+app.command(backup)
+app.command(restore)
 app.command(verify)
 app.command(profiles.app)
 app.command(completion)

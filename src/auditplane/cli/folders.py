@@ -1,5 +1,6 @@
 """The data folder, for commands that work on it with the server running or not."""
 
+import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +54,12 @@ def _working_as_owner(path: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(group)
+
+
+def me() -> str:
+    """Who runs the command, for the events that it records."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"  # one without a name, as in some containers
+    return f"{name} (command line)"

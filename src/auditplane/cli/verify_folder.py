@@ -146,10 +146,18 @@ class _Verification:
             return None, None
 
     def _keys(self, name: str) -> list[VerifierKey]:
-        """The key that must have signed the checkpoint of an account; none when it is not known."""
+        """The keys of which one must have signed the checkpoint of an account; none when that is not known.
+
+        The first is the one that signs now; the others did before it.
+        """
+        from auditplane.signing import retired_keys, verifier_for
+
         if self._given_key is not None and self._given_key.name.rpartition("/")[2] == name:
             return [self._given_key]
-        return [] if self._folder_key is None else [self._folder_key.for_account(name).verifier]
+        if self._folder_key is None:
+            return []
+        before = [verifier_for(each.key, name) for each in retired_keys(self._path)]
+        return [self._folder_key.for_account(name).verifier, *reversed(before)]
 
     def _earlier(self, name: str, origin: str, keys: Sequence[VerifierKey]) -> list[tuple[str, Checkpoint]]:
         """The checkpoint of a log that this machine remembers, and what it is called."""
@@ -245,5 +253,14 @@ def _why(found: "Findings") -> str:
 def _signed(found: "Findings", keys: Sequence[VerifierKey]) -> str:
     if found.signed is None:
         return "none was signed yet"
-    by = f"by {keys[0]}" if keys else "by a key that is not known here; give it with --key"
+    signers = [key for key in keys if _is_by(found.signed.note, key)]
+    by = f"by {signers[0]}" if signers else "by a key that is not known here; give it with --key"
     return f"of {found.signed.size:,} entries, signed {format_us(found.signed.at_us)} {by}"
+
+
+def _is_by(note: bytes, key: VerifierKey) -> bool:
+    try:
+        open_note(note, [key])
+    except ProofError:
+        return False
+    return True

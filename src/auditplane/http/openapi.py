@@ -124,9 +124,14 @@ def _paths() -> Json:
         "/v1/audit-events/evidence": {"get": _named("getEvidence", _evidence())},
         "/v1/audit-events/{id}": {"get": _named(GET_EVENT, _get())},
         "/v1/audit-events/{id}/proof": {"get": _named("proveAuditEvent", _prove())},
-        "/v1/log/{account}/key": {"get": _named("getLogKey", _log_text("Get the verifier key of the log"))},
+        "/v1/log/{account}/key": {
+            "get": _named("getLogKey", _log_text("Get the verifier key of the log", _LOG_PROBLEMS))
+        },
         "/v1/log/{account}/checkpoint": {
-            "get": _named("getCheckpoint", _log_text("Get a signed checkpoint (C2SP tlog-checkpoint)"))
+            "get": _named(
+                "getCheckpoint",
+                _log_text("Get a signed checkpoint (C2SP tlog-checkpoint)", _SIGNING_PROBLEMS),
+            )
         },
         "/v1/log/{account}/tile/{path}": {"get": _named("getTile", _tile())},
         "/v1/log/{account}/consistency": {"get": _named("proveConsistency", _consistency())},
@@ -289,6 +294,7 @@ def _get() -> Json:
 
 _BASE64: Final[Json] = {"type": "string", "format": "byte"}
 _LOG_PROBLEMS: Final = (400, 401, 404, 500, 503, 507)
+_SIGNING_PROBLEMS: Final = (400, 401, 404, 409, 500, 503, 507)
 
 
 def _prove() -> Json:
@@ -304,7 +310,11 @@ def _prove() -> Json:
     answer = _ok(properties)
     answer["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     return _operation(
-        "log", "Prove that an event is in the log", [_id()], answer, (400, 401, 403, 404, 406, 500, 503, 507)
+        "log",
+        "Prove that an event is in the log",
+        [_id()],
+        answer,
+        (400, 401, 403, 404, 406, 409, 500, 503, 507),
     )
 
 
@@ -318,9 +328,9 @@ def _log_account() -> Json:
     }
 
 
-def _log_text(summary: str) -> Json:
+def _log_text(summary: str, problems: Sequence[int]) -> Json:
     answer = {"200": {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}}
-    return _operation("log", summary, [_log_account()], answer, _LOG_PROBLEMS)
+    return _operation("log", summary, [_log_account()], answer, problems)
 
 
 def _tile() -> Json:

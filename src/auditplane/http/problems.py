@@ -23,6 +23,7 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.Conflict: HTTPStatus.CONFLICT,
+    errors.Unconfirmed: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

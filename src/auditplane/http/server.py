@@ -34,10 +34,10 @@ from auditplane.access import Access
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
 from auditplane.log import clock
-from auditplane.signing import ensure_log_key
+from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.folder import DataFolder, hold
+from auditplane.store.sqlite.folder import RESTORING, DataFolder, hold
 
 KEEPER_SECONDS: Final = 0.05
 KEEPER_SHARE_MAX: Final = 0.05
@@ -83,7 +83,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         _wait_for_orphans(config.data)
         address = _address(config)
         admin_key = _prepare(folder)
-        ensure_log_key(config.data, config.log_name, config.log_key)
+        prepare(folder, config.log_name, config.log_key, clock)
         keeper = Keeper(folder)
         keeper.start()
         try:
@@ -170,7 +170,12 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for a folder that holds other things: its mode is about to be changed."""
+    """Raises StoreError for one that is half restored, or holds other things: its mode is about to change."""
+    if (path / RESTORING).exists():
+        raise StoreError(
+            f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in it, "
+            "and restore the backup again."
+        )
     with contextlib.suppress(OSError):
         found = {entry.name for entry in path.iterdir()} - {"lost+found"}
         if found and not found & {"control.db", "accounts"}:

@@ -15,7 +15,7 @@ from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
 from auditplane.http.metrics import EVENTS_WAITING, STREAMS
 from auditplane.http.streams import Streams
-from auditplane.signing import log_key
+from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder
 
 API_KEY_HEADER = b"x-bindplane-api-key"
@@ -28,7 +28,7 @@ class State:
 
     def __init__(self, config: Config, clock: log.Clock) -> None:
         self.config, self.clock = config, clock
-        self.log_key = log_key(config.data, config.log_name, config.log_key)
+        self._key_file = KeyFile(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
         self.recorder = log.Recorder(self.folder, clock, self._deliver)
@@ -39,6 +39,11 @@ class State:
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._write_last_use()), asyncio.create_task(self._measure())]
         self.rules = lru_cache(limits.ACCOUNTS_OPEN_MAX)(config.rules)
+
+    @property
+    def log_key(self) -> LogKey:
+        """The key that signs now; raises StoreError when it can't be used any more."""
+        return self._key_file.current()
 
     async def close(self) -> None:
         """Answers what waits, and closes everything."""

@@ -47,6 +47,19 @@ class Signed(NamedTuple):
     note: bytes
 
 
+class Restored(NamedTuple):
+    """That a log was restored: when, from a backup of when, and how large it was.
+
+    `key` is the verifier key that the log had in the backup, or empty.
+    """
+
+    at_us: int
+    backup_us: int
+    size: int
+    root: bytes
+    key: str
+
+
 class Hold(NamedTuple):
     """A legal hold: events that it covers neither expire nor can be erased.
 

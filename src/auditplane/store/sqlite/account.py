@@ -14,7 +14,7 @@ import apsw
 
 from auditplane import ulid
 from auditplane.errors import Damaged, Gone, StoreError
-from auditplane.store import Signed, State, Stored
+from auditplane.store import Restored, Signed, State, Stored
 from auditplane.store.sqlite import block
 from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import (
@@ -262,6 +262,21 @@ class AccountStore:
             fetch(self._writer, QUERIES["set_checkpoint"], signed)
             return signed
 
+    def restored_in(self, connection: apsw.Connection) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed, in a view."""
+        rows = fetch(connection, QUERIES["restored"])
+        return Restored(*rows[0]) if rows else None
+
+    def restored(self) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed."""
+        with self.snapshot() as connection:
+            return self.restored_in(connection)
+
+    def mark_restored(self, restored: Restored) -> None:
+        """Marks the log on the disk as restored."""
+        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
+            fetch(self._writer, QUERIES["set_restored"], restored)
+
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view, unless it has expired."""
         key = one(connection, QUERIES["given_key"], (event_id.encode(),))
@@ -378,6 +393,14 @@ class Transaction:
     def was_erased(self, event_id: str) -> bool:
         """Whether an event of this id was erased."""
         return self._store.was_erased(self.connection, event_id)
+
+    def restored(self) -> Restored | None:
+        """The mark of a log that was restored and is not confirmed."""
+        return self._store.restored_in(self.connection)
+
+    def clear_restored(self) -> None:
+        """Takes the mark away."""
+        fetch(self.connection, QUERIES["clear_restored"])
 
     def place(self, us: int) -> int:
         """A free key for an event of `us`: the next in its microsecond, or in a later one that has room."""

@@ -5,6 +5,10 @@
     DIR/accounts/NAME.db   the log of an account
     DIR/admin.key          the key made at first start
     DIR/log.key            the key that signs checkpoints
+    DIR/log.key.next       the next one, while it is changed
+    DIR/log.retired        verifier keys of those that signed before it, if any
+    DIR/log.lock           held by a backup, or by whoever changes that key
+    DIR/restoring/         what is not yet restored; the folder is of no use as long as it is there
 
 Folders have mode 0700, files 0600.
 """
@@ -28,6 +32,8 @@ from auditplane.store.sqlite.statements import MIGRATIONS
 _HEADER_BYTES = 100
 _FORMAT = slice(60, 64)
 
+ACCOUNTS = "accounts"
+RESTORING = "restoring"
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -36,7 +42,7 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._accounts = path / "accounts"
+        self._accounts = path / ACCOUNTS
         try:
             self._accounts.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)

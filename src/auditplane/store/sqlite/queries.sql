@@ -248,3 +248,10 @@ INSERT INTO node (level, n, hash) VALUES (?, ?, ?);
 SELECT size, root, at_us, note FROM checkpoint;
 -- name: set_checkpoint
 INSERT OR REPLACE INTO checkpoint (one, size, root, at_us, note) VALUES (1, ?, ?, ?, ?);
+
+-- name: restored
+SELECT at_us, backup_us, size, root, key FROM restored;
+-- name: set_restored
+INSERT OR REPLACE INTO restored (one, at_us, backup_us, size, root, key) VALUES (1, ?, ?, ?, ?, ?);
+-- name: clear_restored
+DELETE FROM restored;

@@ -66,6 +66,17 @@ CREATE TABLE checkpoint (
     note BLOB NOT NULL
 ) STRICT;
 
+-- Stands from when the log was restored from a backup until its operator confirms it: nothing is signed
+-- meanwhile. `key` is the verifier key that the log had in the backup, or empty.
+CREATE TABLE restored (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at_us INTEGER NOT NULL,
+    backup_us INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    key TEXT NOT NULL
+) STRICT;
+
 -- Sealed events: up to 1,024 neighbours in key order. The blocks of one run don't overlap. `first_index` is
 -- the least index and `last_index` the greatest; `guarded` tells that the CSV holds cells which the formula guard changed.
 CREATE TABLE block (
