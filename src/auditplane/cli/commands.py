@@ -3,9 +3,10 @@
 import cyclopts
 
 from auditplane import __version__
-from auditplane.cli import accounts, keys, logs, profiles, read, server
+from auditplane.cli import accounts, holds, keys, logs, profiles, read, retention, server
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
+from auditplane.cli.erase import erase
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
@@ -27,6 +28,9 @@ app.command(import_events, name="import")
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
+app.command(retention.app)
+app.command(holds.app)
+app.command(erase)
 app.command(profiles.app)
 app.command(completion)
 

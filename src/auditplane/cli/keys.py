@@ -1,15 +1,13 @@
 """`keys`: API keys, made and revoked in the data folder, with the server running or not."""
 
-import getpass
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
-from auditplane.cli.folders import Data, opened
+from auditplane.cli.folders import Data, opened, operator
 from auditplane.cli.output import Output, print_table
 from auditplane.cli.spans import span_us
 from auditplane.errors import InvalidInput
@@ -55,7 +53,7 @@ def create(
         key, secret = access.create(
             account=account,
             role=Role(role),
-            by=_me(),
+            by=operator(),
             description=description,
             expires_us=_moment(expires) if expires else None,
             envelope=envelope,
@@ -104,7 +102,7 @@ def revoke(
     """
     with opened(data) as (_, access):
         account = access.account_of(key_id)
-        access.revoke(key_id, account=account, by=_me())
+        access.revoke(key_id, account=account, by=operator())
         key = next(key for key in access.keys(account) if key.id == key_id)
     if output == "json":
         print(json.dumps(key.shown(), indent=2))
@@ -123,14 +121,6 @@ def _print_table(keys: "Sequence[Key]") -> None:
         times = (_day(key.created_us), _day(key.expires_us), _day(key.last_used_us))
         rows.append((key.id, key.account, role, key.description, *times, state))
     print_table(("ID", "ACCOUNT", "ROLE", "DESCRIPTION", "CREATED", "EXPIRES", "LAST USED", "STATE"), rows)
-
-
-def _me() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"user {os.getuid()}"  # one without a name, as in some containers
-    return f"{name} (command line)"
 
 
 def _moment(text: str) -> int:
