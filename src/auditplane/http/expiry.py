@@ -6,6 +6,7 @@ retention. Nothing is done on one of which nothing is to expire, and which nobod
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -36,18 +37,20 @@ class _Account:
 class Expiry:
     """Hides and destroys what has expired in the accounts of a folder; for one thread."""
 
-    def __init__(self, default_days: int, clock: Clock) -> None:
-        self._default_days, self._clock = default_days, clock
+    def __init__(
+        self, default_days: int, clock: Clock, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._default_days, self._clock, self._monotonic = default_days, clock, monotonic
         self._accounts: dict[str, _Account] = {}
 
     def is_due(self, name: str) -> bool:
         """Whether there is something to do on an account, though nobody has written to it."""
         known = self._accounts.get(name)
-        return known is not None and known.due <= time.monotonic()
+        return known is not None and known.due <= self._monotonic()
 
     def tend(self, name: str, store: AccountStore) -> bool:
         """Hides what has expired, and does a step of destroying it; says whether there is more to do."""
-        now = time.monotonic()
+        now = self._monotonic()
         known = self._accounts.setdefault(name, _Account())
         account = keeping.Account(name, store, self._clock)
         looking = now >= min(known.due, known.looked + LOOK_SECONDS_MIN)
