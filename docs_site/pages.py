@@ -24,6 +24,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "reading": "filters, forms, pages, and a feed that misses nothing",
         "command-line": "the commands that read, follow, download, record and import",
         "proving": "check the trail without trusting the server",
+        "keeping": "for how long events are kept, what must not go, and how to erase",
         "collector": "a whole configuration, and what its polls mean",
     },
     "Reference": {

@@ -89,6 +89,7 @@ def type_in(server: Server, script: str) -> str:
         "recording.md",
         "reading.md",
         "proving.md",
+        "keeping.md",
         "command-line.md",
         "collector.md",
         "README.md",
