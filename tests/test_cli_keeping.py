@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,10 +40,9 @@ def done(tenant: Tenant, *args: str) -> str:
     return ran.stdout
 
 
-def told(tenant: Tenant, *args: str) -> Json:
+def told(tenant: Tenant, *args: str) -> Any:
     """The same, as JSON."""
-    found: Json = json.loads(done(tenant, *args, "-o", "json"))
-    return found
+    return json.loads(done(tenant, *args, "-o", "json"))
 
 
 def refused(data: Path, *args: str, status: int = 1) -> str:
