@@ -25,6 +25,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "command-line": "the commands that read, follow, download, record and import",
         "proving": "check the trail without trusting the server",
         "backup": "copies of a running server, and what an older state means",
+        "keeping": "for how long events are kept, what must not go, and how to erase",
         "collector": "a whole configuration, and what its polls mean",
     },
     "Reference": {

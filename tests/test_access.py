@@ -45,6 +45,12 @@ ASK: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
     "list keys": lambda asker: asker.get(KEYS),
     "create a key": lambda asker: asker.post(KEYS, json={"role": "reader"}),
     "revoke a key": lambda asker: asker.delete(f"{KEYS}/01JQ00000000000000000000AB"),
+    "show the retention": lambda asker: asker.get("/v1/retention"),
+    "set the retention": lambda asker: asker.put("/v1/retention", json={"days": None}),
+    "list holds": lambda asker: asker.get("/v1/holds"),
+    "place a hold": lambda asker: asker.post("/v1/holds", json={"reason": "x"}),
+    "lift a hold": lambda asker: asker.delete("/v1/holds/01JQ00000000000000000000AB"),
+    "erase": lambda asker: asker.post("/v1/erasures", json={"reason": "x", "user": "nobody"}),
 }
 READ = {"list", "page", "download", "count", "get"}
 MAY = {"reader": READ, "writer": {"record"}, "admin": set(ASK)}

@@ -49,6 +49,8 @@ class Neighbour:
                 for _ in range(30)
             )
         )
+        hold = {"reason": CANARY, "user": "somebody"}
+        self.hold = str(tenant.admin.post("/v1/holds", json=hold).json()["id"])
         self.key_id, self.secret = tenant.key("reader", description=CANARY)
         page = tenant.admin.get(EVENTS, params={"limit": 3})
         self.cursor = httpx2.URL(page.links["next"]["url"]).params["cursor"]
@@ -64,6 +66,8 @@ class Neighbour:
         return {
             "events": events_of(admin.get(EVENTS)),
             "keys": without_use(admin.get(KEYS).json()["apiKeys"]),
+            "retention": admin.get("/v1/retention").json(),
+            "holds": admin.get("/v1/holds").json(),
         }
 
 
@@ -76,6 +80,7 @@ def hostile_values(victim: Neighbour) -> list[str]:
     account = victim.tenant.account
     return [
         victim.user, victim.configuration, "vault", victim.name, victim.ids[0], victim.key_id, account,
+        victim.hold,
         "default",
         f"../{account}", f"{account}.db", f"{account}' OR '1'='1", "*", "%", "", "-1", "0", "10000",
         "recorded",
@@ -99,6 +104,8 @@ def bodies(victim: Neighbour) -> list[Any]:
     return [
         None, event(id=victim.ids[0]), event(account=account), [event(), event(account=account)],
         {"role": "admin"}, {"role": "admin", "account": account}, {"role": "reader", "description": account},
+        {"days": 1}, {"days": 1, "account": account}, {"reason": account, "user": victim.user},
+        {"reason": account, "ids": victim.ids[:1]}, {"reason": "x", "user": victim.user, "account": account},
     ]  # fmt: skip
 
 
@@ -130,7 +137,7 @@ def requests(server: Server, victim: Neighbour) -> Iterator[tuple[str, str, Json
     values, headers = hostile_values(victim), header_sets(victim)
     for method, path, names in operations(server):
         paths = filled(path, victim, values)
-        sent = bodies(victim) if method == "POST" else [None]
+        sent = bodies(victim) if method in ("POST", "PUT") else [None]
         for url, header, body in itertools.product(paths[:2], headers, sent):
             yield method, url, {"headers": header, "json": body}
         for url in paths:

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.xdist_group("cli")
 
 COMMANDS = [
     "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
-    "keys list", "keys revoke", "accounts list", "profile set", "profile use", "profile list",
+    "keys list", "keys revoke", "accounts list", "retention show", "retention set", "hold place",
+    "hold lift", "hold list", "erase", "profile set", "profile use", "profile list",
     "profile delete", "completion", "verify", "version",
 ]  # fmt: skip
 NOBODY = 65534
@@ -118,6 +119,15 @@ def test_what_a_command_does_not_need_is_not_loaded() -> None:
         ("keys list -o xml", '"xml"'),
         ("keys revoke", "ID"),
         ("demo --workers 2", "--workers"),
+        ("retention set", "--days"),
+        ("retention set --days 1 --default", "--default"),
+        ("retention set --days x", '"x"'),
+        ("hold place", "--reason"),
+        ("hold lift", "ID"),
+        ("erase --id 01JQ0000000000000000000000", "--reason"),
+        ("erase --reason x --yes", "--user"),
+        ("erase --reason x --yes --user a --id b", "--user"),
+        ("erase --reason x --user a", "--yes"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(command: str, told: str, tmp_path: Path) -> None:

@@ -22,8 +22,15 @@ OTHERS = {
     "log.name": ("audit.example", "audit.example"),
     "log.key": ("elsewhere/log.key", Path("elsewhere/log.key")),
     "log.public": ("true", True),
+    "audit_trail.retention_days": ("400", 400),
+    "audit_trail.record_reads": ("false", False),
 }
-MEMBERS = {"details.secret-words": "secret_words", "streams.stall-seconds": "stall_seconds"}
+MEMBERS = {
+    "details.secret-words": "secret_words",
+    "streams.stall-seconds": "stall_seconds",
+    "audit_trail.retention_days": "retention_days",
+    "audit_trail.record_reads": "record_reads",
+}
 
 
 def member(loaded: config.Config, name: str) -> Any:
@@ -60,6 +67,7 @@ def test_the_defaults_hold_where_nothing_is_given() -> None:
     assert (loaded.data, loaded.port, loaded.workers) == (Path("auditplane-data"), 3001, 1)
     assert (loaded.tls_cert, loaded.tls_key, loaded.kinds_extra) == (None, None, ())
     assert (loaded.secret_words, loaded.stall_seconds) == (SECRET_WORDS, 60)
+    assert (loaded.retention_days, loaded.record_reads) == (0, True)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -141,6 +149,9 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("workers", "65", "whole number from 1 to 64"),
         ("streams.stall-seconds", "0", "whole number from 1 to 3600"),
         ("streams.stall-seconds", "3601", "whole number from 1 to 3600"),
+        ("audit_trail.retention_days", "36501", "whole number from 0 to 36500"),
+        ("audit_trail.retention_days", "-1", "whole number from 0 to 36500"),
+        ("audit_trail.record_reads", "yes", "true or false"),
         ("kinds.extra", "Play book", "letter and up to 63 letters and digits"),
         ("kinds.extra", "1st", "letter and up to 63 letters and digits"),
     ],
@@ -174,7 +185,13 @@ def test_a_value_of_another_type_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_the_ends_of_each_range_are_taken() -> None:
     """A bound belongs to what it bounds."""
-    for name, ends in {"port": (1, 65535), "workers": (1, 64), "streams.stall-seconds": (1, 3600)}.items():
+    ranges = {
+        "port": (1, 65535),
+        "workers": (1, 64),
+        "streams.stall-seconds": (1, 3600),
+        "audit_trail.retention_days": (0, 36_500),
+    }
+    for name, ends in ranges.items():
         for end in ends:
             assert member(config.load({}, {config.variable(name): str(end)}), name) == end
 

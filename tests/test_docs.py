@@ -96,6 +96,7 @@ def type_in(server: Server, script: str) -> str:
         "reading.md",
         "proving.md",
         "backup.md",
+        "keeping.md",
         "command-line.md",
         "collector.md",
         "README.md",

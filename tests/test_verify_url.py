@@ -35,7 +35,7 @@ from auditplane.client import Client, ConnectionLost
 from auditplane.errors import InvalidConfig, ProofError
 from auditplane.event import Rules, parse
 from auditplane.forgotten import SYSTEM
-from auditplane.signing import ensure_log_key, log_key
+from auditplane.signing import log_key, make_log_key
 from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.folder import DataFolder
@@ -53,7 +53,7 @@ ACCOUNT = "default"
 def made(path: Path, count: int) -> Path:
     """A folder whose log has a key's event and so many more."""
     made_folder(path)
-    ensure_log_key(path, None, None)
+    make_log_key(path, None)
     add(path, ACCOUNT, count)
     return path
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from auditplane import limits
 from auditplane.errors import InvalidConfig
 from auditplane.event import SECRET_WORDS, Rules, nearest
 
@@ -35,6 +36,8 @@ class Config:
     log_name: str | None
     log_key: Path | None
     log_public: bool
+    retention_days: int
+    record_reads: bool
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -130,6 +133,12 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     ),
     "log.key": Setting(_path, None, "A file with the key that signs checkpoints, in place of DATA/log.key."),
     "log.public": Setting(_flag, False, "Serve checkpoints, tiles and keys of logs without an API key."),
+    "audit_trail.retention_days": Setting(
+        _integer(0, limits.RETENTION_DAYS_MAX),
+        0,
+        "For how many days events are kept where an account has no retention of its own; 0 is for ever.",
+    ),
+    "audit_trail.record_reads": Setting(_flag, True, "Record who downloads the trail, in the trail."),
 }
 
 
@@ -185,6 +194,8 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         log_name=values["log.name"],
         log_key=values["log.key"],
         log_public=values["log.public"],
+        retention_days=values["audit_trail.retention_days"],
+        record_reads=values["audit_trail.record_reads"],
     )
 
 

@@ -161,7 +161,8 @@ def place_hold(
     hold_id = ulid.make(now << COUNTER_BITS, os.urandom(ulid.RANDOM_BYTES))
     hold = Hold(hold_id, now, account.by, reason, user, min_us, max_us)
     what = f"Placed the hold {hold.id} on {covered(hold)}: {reason}"
-    account.change("Created", what, _shown(hold), lambda transaction: forgetting.add_hold(transaction, hold))
+    details = {"hold": hold.id, **_shown(hold)}
+    account.change("Created", what, details, lambda transaction: forgetting.add_hold(transaction, hold))
     return hold
 
 
@@ -171,9 +172,8 @@ def lift_hold(account: Account, hold_id: str) -> Hold:
     if hold is None:
         raise NotFound(f"The account {account.name} has no hold {hold_id}.")
     what = f"Lifted the hold {hold.id} on {covered(hold)}: {hold.reason}"
-    account.change(
-        "Updated", what, _shown(hold), lambda transaction: forgetting.drop_hold(transaction, hold_id)
-    )
+    details = {"hold": hold.id, **_shown(hold)}
+    account.change("Updated", what, details, lambda transaction: forgetting.drop_hold(transaction, hold_id))
     return hold
 
 
@@ -192,7 +192,6 @@ def shown_hold(hold: Hold) -> dict[str, Any]:
 
 def _shown(hold: Hold) -> dict[str, Any]:
     members = {
-        "hold": hold.id,
         "reason": hold.reason,
         "user": hold.user,
         "minDate": None if hold.min_us is None else format_us(hold.min_us),

@@ -3,10 +3,11 @@
 import cyclopts
 
 from auditplane import __version__
-from auditplane.cli import accounts, keys, logs, profiles, read, server
+from auditplane.cli import accounts, holds, keys, logs, profiles, read, retention, server
 from auditplane.cli.backups import backup, restore
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
+from auditplane.cli.erase import erase
 from auditplane.cli.evidence import evidence
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
@@ -32,6 +33,9 @@ app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)
+app.command(retention.app)
+app.command(holds.app)
+app.command(erase)
 app.command(backup)
 app.command(restore)
 app.command(verify)

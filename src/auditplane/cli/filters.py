@@ -12,7 +12,7 @@ from auditplane.times import format_us
 if TYPE_CHECKING:
     from auditplane.client import Filter
 
-_DATE_HELP: Final = "YYYYMMDDHHMMSS, YYYYMMDD (UTC), RFC 3339, or ago such as 30m, 12h, 7d, 2w."
+DATE_HELP: Final = "YYYYMMDDHHMMSS, YYYYMMDD (UTC), RFC 3339, or ago such as 30m, 12h, 7d, 2w."
 
 Texts = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 Date = Annotated[str | None, Parameter(show_default=False)]
@@ -28,7 +28,7 @@ class Filters:
         Parameter(name="--configuration", help="Name of the configuration; name:version for one version."),
     ] = ()
     users: Annotated[Texts, Parameter(name="--user", help="Who did it, in any case.")] = ()
-    min_date: Annotated[Date, Parameter(help=f"Not earlier: {_DATE_HELP}")] = None
+    min_date: Annotated[Date, Parameter(help=f"Not earlier: {DATE_HELP}")] = None
     max_date: Annotated[Date, Parameter(help="Not later; in the same forms.")] = None
     actions: Annotated[Texts, Parameter(name="--action", help="What was done, such as Modified.")] = ()
     kinds: Annotated[Texts, Parameter(name="--kind", help="Kind of the resource, such as Source.")] = ()
@@ -52,14 +52,15 @@ class Filters:
             kinds=self.kinds,
             names=self.names,
             words=self.words,
-            min_date=_date(self.min_date),
-            max_date=_date(self.max_date),
+            min_date=date(self.min_date),
+            max_date=date(self.max_date),
         )
 
 
 ALL: Final = Filters()
 
 
-def _date(text: str | None) -> str | None:
+def date(text: str | None) -> str | None:
+    """A date as the server takes it."""
     span = None if text is None else span_us(text)
     return text if span is None else format_us(max(0, time.time_ns() // 1000 - span))

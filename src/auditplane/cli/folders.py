@@ -11,12 +11,16 @@ from cyclopts import Parameter
 
 from auditplane import config
 from auditplane.errors import NotFound
+from auditplane.event import DEFAULT_ACCOUNT
 
 if TYPE_CHECKING:
     from auditplane.access import Access
+    from auditplane.keeping import Account
     from auditplane.store.sqlite.folder import DataFolder
 
 Data = Annotated[str | None, Parameter(help=config.describe("data"), show_default=False)]
+
+Whose = Annotated[str, Parameter(name="--account", help="Whose trail.")]
 
 
 @contextmanager
@@ -40,6 +44,28 @@ def opened(data: str | None) -> "Iterator[tuple[DataFolder, Access]]":
 
 
 @contextmanager
+def opened_account(data: str | None, account: str = DEFAULT_ACCOUNT) -> "Iterator[Account]":
+    """The log of an account, worked on by whoever runs the command; raises NotFound when there is none."""
+    from auditplane.keeping import Account
+    from auditplane.log import clock
+
+    with opened(data) as (folder, _):
+        if not folder.has_log(account):
+            raise NotFound(f"There is no account {account} in {folder.path}.")
+        with folder.account(account) as store:
+            yield Account(account, store, clock, by=operator())
+
+
+def operator() -> str:
+    """Who runs the command, by the name that stands in the trail."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"  # one without a name, as in some containers
+    return f"{name} (command line)"
+
+
+@contextmanager
 def _working_as_owner(path: Path) -> Iterator[None]:
     """Root makes files in the name of the folder's owner; the server could not open those of root."""
     owner = path.stat()
@@ -54,12 +80,3 @@ def _working_as_owner(path: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(group)
-
-
-def me() -> str:
-    """Who runs the command, for the events that it records."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"user {os.getuid()}"  # one without a name, as in some containers
-    return f"{name} (command line)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from auditplane.cli.folders import Data, me, opened
+from auditplane.cli.folders import Data, opened, operator
 from auditplane.cli.output import Output, print_table
 from auditplane.cli.spans import span_us
 from auditplane.errors import InvalidInput
@@ -53,7 +53,7 @@ def create(
         key, secret = access.create(
             account=account,
             role=Role(role),
-            by=me(),
+            by=operator(),
             description=description,
             expires_us=_moment(expires) if expires else None,
             envelope=envelope,
@@ -102,7 +102,7 @@ def revoke(
     """
     with opened(data) as (_, access):
         account = access.account_of(key_id)
-        access.revoke(key_id, account=account, by=me())
+        access.revoke(key_id, account=account, by=operator())
         key = next(key for key in access.keys(account) if key.id == key_id)
     if output == "json":
         print(json.dumps(key.shown(), indent=2))

@@ -8,7 +8,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from auditplane import config
-from auditplane.cli.folders import Data, me, opened
+from auditplane.cli.folders import Data, opened, operator
 from auditplane.cli.output import Output
 from auditplane.errors import InvalidConfig, NotFound
 from auditplane.event import DEFAULT_ACCOUNT
@@ -114,7 +114,7 @@ def rotate(
     _check_own_key(settings)
     why = Why.LEAKED if leaked else Why.LOST if lost else Why.REPLACED
     with opened(data) as (folder, _):
-        change = change_key(folder, me(), clock, why=why, reason=reason, name=settings.log_name)
+        change = change_key(folder, operator(), clock, why=why, reason=reason, name=settings.log_name)
         accounts = folder.accounts()
     for account in accounts:
         print(verifier_for(change.new.verifier, account))
@@ -154,7 +154,7 @@ def confirm(
             _check_has_log(folder, account)
         for name in folder.accounts() if account is None else [account]:
             with folder.account(name) as store:
-                restored = log.confirm(store, name, me(), log.clock)
+                restored = log.confirm(store, name, operator(), log.clock)
             if restored is not None:
                 print(f"{name}: goes on after {restored.size:,} events.")
             elif account is not None:

@@ -23,6 +23,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
 
     table = Table(*columns, box=box.SIMPLE)
+    table.columns[0].no_wrap = True  # the id or name that other commands take
     for row in rows:
         table.add_row(*row)
     # A text is no markup.

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auditplane import __version__, limits
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
-from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems
+from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems, retention
 from auditplane.http.connections import break_off_all
 from auditplane.http.state import State
 from auditplane.log import clock
@@ -62,6 +62,12 @@ def build(config: Config) -> ASGIApp:
         Route("/v1/api-keys", keys.list_keys),
         Route("/v1/api-keys", keys.create, methods=["POST"]),
         Route("/v1/api-keys/{id}", keys.revoke, methods=["DELETE"]),
+        Route("/v1/retention", retention.show_retention),
+        Route("/v1/retention", retention.set_retention, methods=["PUT"]),
+        Route("/v1/holds", retention.list_holds),
+        Route("/v1/holds", retention.place_hold, methods=["POST"]),
+        Route("/v1/holds/{id}", retention.lift_hold, methods=["DELETE"]),
+        Route("/v1/erasures", retention.erase, methods=["POST"]),
         Route("/v1/version", version),
         Route("/health", health),
         Route("/metrics", exposition),

@@ -14,11 +14,11 @@ from auditplane import query as queries
 from auditplane.access import Key, Right
 from auditplane.errors import InvalidQuery, UnsupportedMedia
 from auditplane.event import Batch, Rules, parse
-from auditplane.http import bodies, negotiation
+from auditplane.http import bodies, negotiation, reads
 from auditplane.http.metrics import EVENTS_RECORDED
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
-from auditplane.http.streams import Steps, encoded, gzipped
+from auditplane.http.streams import Steps, StreamedAnswer, encoded, gzipped
 from auditplane.query import Cursor, Order, Query, encode_cursor, parse_query
 from auditplane.render import Form
 from auditplane.times import format_us
@@ -72,12 +72,22 @@ async def download(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.READ)
     query = filtered(request, state, key, queries.DOWNLOAD_PARAMETERS)
-    given = [value for name, value in parameters(request) if name == queries.RAW and value]
-    raw = queries.flag(given[0] if given else None, queries.RAW)
+    given = [(name, value) for name, value in parameters(request) if value]
+    raw = queries.flag(dict(given).get(queries.RAW), queries.RAW)
     form = Form.CSV_RAW if raw else Form.CSV
     name = file_name("audit-events", key.account, query, "csv")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return await _stream(request, state, key, query, form, OCTETS, headers)
+    answer = await _stream(request, state, key, query, form, OCTETS, headers)
+    await reads.tell(
+        request,
+        key,
+        answer,
+        what=f"Downloaded the audit trail as {'raw CSV' if raw else 'CSV'}",
+        form="raw" if raw else "csv",
+        filters=[(name, value) for name, value in given if name != queries.RAW],
+        size=int(answer.headers[LOG_SIZE_HEADER]),
+    )
+    return answer
 
 
 async def count(request: Request) -> Response:
@@ -174,7 +184,7 @@ async def _stream(
     form: Form,
     media_type: str,
     headers: Mapping[str, str],
-) -> Response:
+) -> StreamedAnswer:
     """Everything that matches, made while it is sent."""
     encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
     sizes: list[int] = []

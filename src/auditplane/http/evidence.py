@@ -8,6 +8,7 @@ from starlette.responses import Response
 from auditplane import query as queries
 from auditplane.access import Right
 from auditplane.evidence import Asked, Evidence
+from auditplane.http import reads
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, file_name, filtered, parameters
 from auditplane.http.state import State
 from auditplane.http.streams import Steps
@@ -35,4 +36,6 @@ async def evidence(request: Request) -> Response:
     headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
     answer = await state.streams.start(steps, headers, ZIP)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
+    what = "Downloaded evidence of the audit trail"
+    await reads.tell(request, key, answer, what=what, form="evidence", filters=given, size=sizes[0])
     return answer

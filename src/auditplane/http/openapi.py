@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 GET_EVENT: Final = "getAuditEvent"
 REVOKE_KEY: Final = "revokeApiKey"
+LIFT_HOLD: Final = "liftHold"
 
 # No control characters but tab and line breaks.
 _TEXT: Final = r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F]*$"
@@ -32,6 +33,7 @@ _EVENT: Final = {"$ref": "#/components/schemas/model.AuditEvent"}
 _ERROR: Final = {"$ref": "#/components/schemas/model.ErrorResponse"}
 _KIND: Final = {"$ref": "#/components/schemas/model.Kind"}
 _KEY: Final = {"$ref": "#/components/schemas/model.APIKey"}
+_HOLD: Final = {"$ref": "#/components/schemas/model.Hold"}
 
 _PROBLEMS: Final = {
     400: "Bad Request",
@@ -41,6 +43,7 @@ _PROBLEMS: Final = {
     406: "Not Acceptable",
     408: "Request Timeout",
     409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
@@ -102,7 +105,13 @@ def document(extra_kinds: Sequence[str]) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}],
-        "tags": [{"name": "audit-events"}, {"name": "log"}, {"name": "api-keys"}, {"name": "server"}],
+        "tags": [
+            {"name": "audit-events"},
+            {"name": "log"},
+            {"name": "api-keys"},
+            {"name": "retention"},
+            {"name": "server"},
+        ],
         "paths": _paths(),
         "components": {"schemas": _schemas(extra_kinds), "securitySchemes": _security()},
     }
@@ -144,6 +153,16 @@ def _paths() -> Json:
             "post": _named("createApiKey", _create_key()),
         },
         "/v1/api-keys/{id}": {"delete": _named(REVOKE_KEY, _revoke_key())},
+        "/v1/retention": {
+            "get": _named("getRetention", _show_retention()),
+            "put": _named("setRetention", _set_retention()),
+        },
+        "/v1/holds": {
+            "get": _named("listHolds", _list_holds()),
+            "post": _named("placeHold", _place_hold()),
+        },
+        "/v1/holds/{id}": {"delete": _named(LIFT_HOLD, _lift_hold())},
+        "/v1/erasures": {"post": _named("eraseAuditEvents", _erase())},
         "/v1/version": {"get": _named("getVersion", _version())},
         "/health": {"get": _named("getHealth", _health())},
         "/metrics": {"get": _named("getMetrics", _metrics())},
@@ -216,7 +235,7 @@ def _download() -> Json:
         },
         (),
     )
-    for status in (400, 401, 403, 500, 503):
+    for status in (400, 401, 403, 500, 503, 507):
         content = {OCTETS: {}, JSON: {"schema": _ERROR}}
         operation["responses"][str(status)] = {"description": _PROBLEMS[status], "content": content}
     return operation
@@ -289,7 +308,9 @@ def _evidence() -> Json:
 
 def _get() -> Json:
     answer = {"200": {"description": "OK", "content": {JSON: {"schema": _EVENT}}}}
-    return _operation("audit-events", "Get an audit event", [_id()], answer, (400, 401, 403, 404, 500, 503))
+    return _operation(
+        "audit-events", "Get an audit event", [_id()], answer, (400, 401, 403, 404, 410, 500, 503)
+    )
 
 
 _BASE64: Final[Json] = {"type": "string", "format": "byte"}
@@ -314,7 +335,7 @@ def _prove() -> Json:
         "Prove that an event is in the log",
         [_id()],
         answer,
-        (400, 401, 403, 404, 406, 409, 500, 503, 507),
+        (400, 401, 403, 404, 406, 409, 410, 500, 503, 507),
     )
 
 
@@ -434,8 +455,12 @@ def _create_key() -> Json:
         "additionalProperties": False,
     }
     example = {"role": "reader", "description": "grafana"}
-    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body, "example": example}}}
-    return operation
+    return _with_body(operation, body, example)
+
+
+def _with_body(operation: Json, schema: Json, example: Json) -> Json:
+    content = {JSON: {"schema": schema, "example": example}}
+    return {**operation, "requestBody": {"required": True, "content": content}}
 
 
 def _revoke_key() -> Json:
@@ -443,6 +468,107 @@ def _revoke_key() -> Json:
     return _operation(
         "api-keys", "Revoke an API key", [_id()], answer, (400, 401, 403, 404, 409, 500, 503, 507)
     )
+
+
+_CHANGE_PROBLEMS: Final = (400, 401, 403, 408, 413, 500, 503, 507)
+_DAYS: Final[Json] = {"type": "integer", "minimum": 0, "maximum": limits.RETENTION_DAYS_MAX}
+_OWN_DAYS: Final[Json] = {
+    **_DAYS,
+    "type": ["integer", "null"],
+    "description": "For how many days events of the account are kept; 0 for ever, null as the server is set",
+}
+_REASON: Final[Json] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": limits.REASON_CHARS_MAX,
+    "description": "Why: one line, which is kept in the log",
+}
+
+
+def _retention() -> Json:
+    return _ok({"days": _OWN_DAYS, "inForce": {**_DAYS, "description": "What counts; 0 for ever"}})
+
+
+def _show_retention() -> Json:
+    return _operation(
+        "retention", "Tell for how long events are kept", [], _retention(), (400, 401, 403, 500, 503)
+    )
+
+
+def _set_retention() -> Json:
+    operation = _operation(
+        "retention",
+        "Set for how long events are kept; what has expired is hidden at once",
+        [],
+        _retention(),
+        _CHANGE_PROBLEMS,
+    )
+    return _with_body(operation, _closed({"days": _OWN_DAYS}, "days"), {"days": 365})
+
+
+def _list_holds() -> Json:
+    properties = {"holds": {"type": "array", "items": _HOLD}}
+    return _operation(
+        "retention", "List the holds of the account", [], _ok(properties), (400, 401, 403, 500, 503)
+    )
+
+
+def _place_hold() -> Json:
+    placed = {
+        "description": "Placed",
+        "content": {JSON: {"schema": _HOLD}},
+        "links": _link(LIFT_HOLD, "/id"),
+    }
+    operation = _operation(
+        "retention", "Keep events from expiring and from erasure", [], {"201": placed}, _CHANGE_PROBLEMS
+    )
+    text: Json = {"type": ["string", "null"]}
+    body = {
+        "reason": _REASON,
+        "user": {**text, "minLength": 1, "maxLength": limits.NAME_CHARS_MAX, "description": "Whose events"},
+        "minDate": {**text, "description": f"Not earlier{_DATE_HELP}"},
+        "maxDate": {**text, "description": "Not later; in the same forms"},
+    }
+    return _with_body(operation, _closed(body, "reason"), {"reason": "case 4711", "user": "ann@example.com"})
+
+
+def _lift_hold() -> Json:
+    answer = {"204": {"description": "Lifted"}}
+    return _operation("retention", "Lift a hold", [_id()], answer, (400, 401, 403, 404, 500, 503, 507))
+
+
+def _erase() -> Json:
+    operation = _operation(
+        "retention",
+        "Erase events for good, by their ids or all of a user",
+        [],
+        _ok({"erased": {"type": "integer", "minimum": 1}}),
+        (400, 401, 403, 404, 408, 409, 410, 413, 500, 503, 507),
+    )
+    ids = {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": limits.BATCH_EVENTS_MAX,
+    }
+    user = {"type": "string", "minLength": 1}
+    body = {
+        "type": "object",
+        "oneOf": [
+            _closed({"ids": ids, "reason": _REASON}, "ids", "reason"),
+            _closed({"user": user, "reason": _REASON}, "user", "reason"),
+        ],
+    }
+    return _with_body(operation, body, {"ids": ["01JQ0000000000000000000000"], "reason": "request 4711"})
+
+
+def _closed(properties: Json, *required: str) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
 
 
 def _operation(
@@ -530,6 +656,7 @@ def _schemas(extra_kinds: Sequence[str]) -> Json:
             "required": ["errors"],
         },
         "model.APIKey": _api_key(),
+        "model.Hold": _hold(),
     }
 
 
@@ -572,6 +699,23 @@ def _api_key() -> Json:
             "key": _string("The secret, right after it was made"),
         },
         "required": ["id", "account", "role", "description", "envelope", "created"],
+    }
+
+
+def _hold() -> Json:
+    moment: Json = {"type": "string", "format": "date-time"}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "placed": moment,
+            "placedBy": {"type": "string"},
+            "reason": {"type": "string"},
+            "user": _string("Whose events; without it, those of everybody"),
+            "minDate": moment,
+            "maxDate": moment,
+        },
+        "required": ["id", "placed", "placedBy", "reason"],
     }
 
 

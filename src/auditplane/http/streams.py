@@ -164,6 +164,10 @@ class StreamedAnswer(Response):
         self._streams, self._stepper, self._first = streams, stepper, first
         self._send_bytes = send_bytes
 
+    def abandon(self) -> None:
+        """Lets go of the answer, of which nothing was sent."""
+        self._streams.drop(self._stepper)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer, or as much of it as the reader takes and the store gives."""
         try:

@@ -54,14 +54,11 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
         ]
         if not readonly:
             # What is deleted is overwritten, and the file can be made smaller.
-            settings = [
-                f"page_size = {PAGE_BYTES}",
-                "auto_vacuum = INCREMENTAL",
-                "journal_mode = WAL",
-                "secure_delete = ON",
-                *settings,
-            ]
+            settings = ["journal_mode = WAL", "secure_delete = ON", *settings]
         try:
+            if not readonly and not one(connection, "PRAGMA page_count"):
+                # In a database that is there, setting auto_vacuum would be a write each time.
+                settings = [f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL", *settings]
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")
         except BaseException:

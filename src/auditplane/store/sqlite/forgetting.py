@@ -445,9 +445,21 @@ def erase(
     fetch(connection, QUERIES["set_wal_due"], (1,))
     rows = [(event.doc[_ID], event.index, at_us, reason) for event in erased]
     connection.executemany(QUERIES["add_erased"], rows)
-    for event in erased:
-        mark(connection, range(event.index, event.index + 1))
+    _mark_each(connection, sorted(event.index for event in erased))
     return erased
+
+
+def _mark_each(connection: apsw.Connection, indexes: Sequence[int]) -> None:
+    """Puts GONE in place of the keys of the entries of some indexes, ascending: each row of them once."""
+    at = 0
+    while at < len(indexes):
+        first, packed = fetch(connection, QUERIES["entry_row"], (indexes[at],))[0]
+        keys = block.unpack_numbers(packed)
+        while at < len(indexes) and indexes[at] < first + len(keys):
+            keys[indexes[at] - first] = GONE
+            at += 1
+        fetch(connection, QUERIES["set_entry_keys"], (first, block.pack_numbers(keys)))
+    fetch(connection, QUERIES["count_marking"])
 
 
 def _delete_securely(connection: apsw.Connection, *, yes: bool) -> None:

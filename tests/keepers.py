@@ -1,0 +1,55 @@
+"""Accounts whose events were recorded long ago, for tests of what is kept."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from auditplane import keeping, log
+from auditplane.event import Rules, parse
+from auditplane.store.sqlite.folder import DataFolder
+from auditplane.times import DAY_US
+from tenants import Json
+
+T = TypeVar("T")
+SECONDS_MAX = 30.0
+
+
+def days_ago(days: float) -> log.Clock:
+    """A clock that is late."""
+    return lambda: log.clock() - int(days * DAY_US)
+
+
+def work(data: Path, account: str, work_on: Callable[[keeping.Account], T]) -> T:
+    """Works on an account in this process."""
+    folder = DataFolder(data)
+    try:
+        with folder.account(account) as store:
+            return work_on(keeping.Account(account, store, log.clock, by="tests"))
+    finally:
+        folder.close()
+
+
+def record_old(data: Path, account: str, days: float, given: Sequence[Json]) -> list[str]:
+    """Records events as if it were some days ago; nothing newer may be in the account."""
+
+    def record(opened: keeping.Account) -> list[str]:
+        batch = parse(json.dumps(given).encode(), Rules(account=account))
+        (result,) = log.record(opened.store, [log.Request(batch, "test")], days_ago(days))
+        if isinstance(result, Exception):
+            raise result
+        return list(result)
+
+    return work(data, account, record)
+
+
+def wait_for(found: Callable[[], T | None]) -> T:
+    """What is found once it is there; at most half a minute."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        value = found()
+        if value:
+            return value
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
