@@ -6,6 +6,7 @@ from auditplane import __version__
 from auditplane.cli import accounts, keys, logs, profiles, read, server
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
+from auditplane.cli.evidence import evidence
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
@@ -23,8 +24,10 @@ app.command(read.app)
 app.command(read.count)
 app.command(tail)
 app.command(download)
+app.command(evidence)
 app.command(record)
 app.command(import_events, name="import")
+app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)

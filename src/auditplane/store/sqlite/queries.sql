@@ -8,6 +8,8 @@ SELECT size, sealed FROM log;
 SELECT live FROM log;
 -- name: shown
 SELECT size, purged, expired, expired_high FROM log;
+-- name: expired
+SELECT expired FROM log;
 -- name: holds
 SELECT id, placed_us, placed_by, reason, user, min_us, max_us FROM hold ORDER BY id;
 -- name: secret
