@@ -107,9 +107,9 @@ def test_each_problem_is_a_line_and_the_exit_is_1(data: Path) -> None:
     change(data, "UPDATE log SET live = live + 1")
     done = verify(data)
     assert done.returncode == 1
-    assert done.stdout.startswith("default: 1 problems\n")
+    assert done.stdout.startswith("default: problems: 1\n")
     assert "default: the row of the log counts 1502 events; 1501 are there\n" in done.stdout
-    assert done.stderr.startswith("auditplane: 1 problems were found in ")
+    assert done.stderr.startswith(f"auditplane: Problems found in {data}: 1, each named above. ")
 
 
 def test_a_checkpoint_is_remembered_and_held_against_the_log(data: Path) -> None:

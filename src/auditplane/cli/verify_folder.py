@@ -187,7 +187,7 @@ class _Verification:
         earlier: Sequence[str],
         seconds: float,
     ) -> None:
-        print(f"{name}: {f'{found.problems_total:,} problems' if found.problems_total else 'whole'}")
+        print(f"{name}: {f'problems: {found.problems_total:,}' if found.problems_total else 'whole'}")
         rows = [
             ("size", f"{found.size:,} entries, {found.checked_bytes:,} bytes hashed"),
             ("root", b64encode(found.root).decode()),
@@ -228,7 +228,7 @@ class _Verification:
         """Raises Damaged when there were problems."""
         if self._problems:
             raise Damaged(
-                f"{self._problems:,} problems were found in {self._path}, each named above. Keep the folder "
+                f"Problems found in {self._path}: {self._problems:,}, each named above. Keep the folder "
                 "as it is, and find out what changed it."
             )
         print(f"Nothing is wrong with {logs} {'log' if logs == 1 else 'logs'} in {self._path}.")
