@@ -211,7 +211,7 @@ def _checked(target: Path, wanted: Begun, key: VerifierKey | None, watch: Watch)
     for name in wanted.accounts:
         verifier = None if key is None else verifier_for(key, name)
         try:
-            with _opened(target / ACCOUNTS, name) as store:
+            with _opened(target / ACCOUNTS, name, readonly=True) as store:
                 findings = _check(store, name, watch)
         except (AuditplaneError, OSError) as error:
             problems.append(f"{name}: {error}")
@@ -219,7 +219,6 @@ def _checked(target: Path, wanted: Begun, key: VerifierKey | None, watch: Watch)
             problems += [f"{name}: {problem}" for problem in findings.problems]
             origin, text = ("", "") if verifier is None else (verifier.name, str(verifier))
             accounts.append(Account(name, findings.size, findings.root, origin, text))
-        (target / ACCOUNTS / f"{name}.lock").unlink(missing_ok=True)
     if problems:
         write_secret(target / UNFINISHED, "\n".join(["What was copied is not sound.", *problems]))
         raise Damaged(
@@ -236,8 +235,8 @@ def _check(store: AccountStore, name: str, watch: Watch) -> Findings:
 
 
 @contextmanager
-def _opened(folder: Path, name: str) -> Iterator[AccountStore]:
-    store = AccountStore(folder / f"{name}.db")
+def _opened(folder: Path, name: str, *, readonly: bool = False) -> Iterator[AccountStore]:
+    store = AccountStore(folder / f"{name}.db", readonly=readonly)
     try:
         yield store
     finally:
