@@ -23,15 +23,16 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from auditplane import limits, log, render, ulid
-from auditplane.errors import Conflict, InvalidEvents
+from auditplane import keeping, limits, log, render, ulid
+from auditplane.errors import Conflict, Gone, InvalidEvents, NotFound
 from auditplane.event import Event, Rules, decode_doc, parse
-from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor
+from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor, fold
 from auditplane.render import Form
-from auditplane.store import Stored
-from auditplane.store.sqlite import account, block, finder, postings, reader, sealing, tail
+from auditplane.store import Hold, Stored
+from auditplane.store.sqlite import account, block, finder, forgetting, postings, reader, sealing, tail
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.recorded import Recorded
 from auditplane.times import format_us, parse_rfc3339
 
 if sys.version_info >= (3, 14):
@@ -102,6 +103,14 @@ def unpacked(data: bytes) -> bytes:
     return text
 
 
+def unpacked_part(data: bytes) -> bytes:
+    """The text of a zstd frame as far as it can be read; nothing where there is none."""
+    try:
+        return bytes(zstd.ZstdDecompressor().decompress(data))
+    except zstd.ZstdError:
+        return b""
+
+
 def whole(store: AccountStore, query: Query, form: Form = Form.NDJSON, *, packed: bool = False) -> bytes:
     """The whole answer to a query, unpacked."""
     data = b"".join(chain.from_iterable(log.Answer(store, query, form, packed=packed)))
@@ -120,18 +129,32 @@ def walk(store: AccountStore, query: Query, limit: int) -> Iterator[list[bytes]]
 
 
 def entries(store: AccountStore) -> list[Stored]:
-    """The events that the entries lead to, by index; each entry must be the hash of its event."""
-    found: list[Stored] = []
+    """The events that the entries lead to, by index, of which none is gone."""
+    found = [stored for stored in entries_or_gone(store) if stored is not None]
+    assert len(found) == store.size()
+    return found
+
+
+def entries_or_gone(store: AccountStore) -> list[Stored | None]:
+    """The events that the entries lead to, by index, None for one that is gone.
+
+    Each entry must be the hash of its event.
+    """
+    found: list[Stored | None] = []
     with store.snapshot() as connection:
         for first, count, packed, hashes in fetch(connection, "SELECT * FROM entry ORDER BY first"):
             keys = block.unpack_numbers(packed)
             assert (first, count, len(hashes)) == (len(found), len(keys), 32 * len(keys))
             for at, key in enumerate(keys):
-                stored = store.at(connection, key)
-                assert stored is not None
-                assert (stored.key, stored.index) == (key, len(found))
-                assert hashes[32 * at : 32 * at + 32] == sha256(stored.doc + b"\n" + stored.stamp).digest()
-                found.append(stored)
+                stored = None if key == block.GONE else store.at(connection, key)
+                if stored is not None and stored.index == len(found):
+                    assert stored.key == key
+                    assert (
+                        hashes[32 * at : 32 * at + 32] == sha256(stored.doc + b"\n" + stored.stamp).digest()
+                    )
+                    found.append(stored)
+                else:
+                    found.append(None)
     return found
 
 
@@ -152,6 +175,8 @@ def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
         postings: "NARROW_COUNTERS",
         tail: "ONE_BY_ONE_MAX INDEXED_EVENTS_MAX SCANNED_AT_ONCE",
         account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
+        forgetting: "TAIL_ROWS_AT_ONCE BLOCKS_AT_ONCE ENTRIES_AT_ONCE ERASED_AT_ONCE FEW_EXPIRED",
+        keeping: "ERASED_PAGE_EVENTS",
         limits: "CHUNK_BYTES PAGE_BYTES_MAX",
         ulid: "COUNTERS",
     }
@@ -193,11 +218,89 @@ class Model:
         self.salts: set[bytes] = set()
         self.newest_us = 0
         self.at_us = 0
+        self.expired = 0
+        self.holds: list[Hold] = []
+        self.erased: set[int] = set()
+        self.purged: set[int] = set()
 
     @property
     def size(self) -> int:
         """The next index."""
         return len(self.kept)
+
+    # Forgetting.
+
+    def is_held(self, kept: Kept) -> bool:
+        """Whether a hold covers an event."""
+        return any(
+            (hold.user is None or fold(hold.user) == fold(kept.event.user))
+            and (hold.min_us is None or hold.min_us <= kept.us)
+            and (hold.max_us is None or kept.us <= hold.max_us)
+            for hold in self.holds
+        )
+
+    def is_shown(self, kept: Kept) -> bool:
+        """Whether answers have an event."""
+        if kept.index in self.erased or kept.index in self.purged:
+            return False
+        return kept.index >= self.expired or self.is_held(kept)
+
+    def expire(self, store: AccountStore, before_us: int) -> None:
+        """Hides what was committed before a moment."""
+        left_us = forgetting.expire(store, before_us)
+        stored = [kept for kept in self.kept if not {kept.index} & (self.erased | self.purged)]
+        found = [kept.index for kept in stored if kept.at_us < before_us]
+        self.expired = max(self.expired, max(found, default=-1) + 1)
+        assert left_us == next((kept.at_us for kept in stored if kept.index >= self.expired), None)
+
+    def follow_purge(self, store: AccountStore) -> None:
+        """Takes over what a step of a purge destroyed, which must have expired."""
+        left = {stored.index for stored in entries_or_gone(store) if stored is not None}
+        for kept in self.kept:
+            if kept.index not in left | self.erased | self.purged:
+                assert not self.is_shown(kept), f"{kept} was destroyed"
+                self.purged.add(kept.index)
+                self._free(kept)
+
+    def check_purged(self, store: AccountStore) -> None:
+        """After a whole purge nothing is stored that is not shown."""
+        assert [stored and stored.index for stored in entries_or_gone(store)] == [
+            kept.index if self.is_shown(kept) else None for kept in self.kept
+        ]
+
+    def take_erased(self, kept: Kept) -> None:
+        """Takes over that an event was erased."""
+        self.erased.add(kept.index)
+        self._free(kept)
+
+    def _free(self, kept: Kept) -> None:
+        self.taken.discard(kept.key)
+
+    def follow(self, store: AccountStore, now: int) -> None:
+        """Takes over what the store recorded of itself."""
+        for step in Recorded(store, Query(), self.size, store.size()):
+            for stored in step:
+                event = decode_doc(stored.doc)
+                assert (event.user, event.resourceKind) in (
+                    ("auditplane", "AuditTrail"),
+                    ("eve", "AuditTrail"),
+                )
+                assert stored.index == self.size
+                self._check_stamp(stored, max(now, self.at_us), "auditplane")
+                kept = Kept(
+                    stored.key, self.size, max(now, self.at_us), stored.doc, event, json.loads(stored.doc)
+                )
+                assert kept.key not in self.taken
+                assert kept.us > self.newest_us
+                self._add(kept, event.id or "")
+
+    def _add(self, kept: Kept, event_id: str) -> None:
+        self.taken.add(kept.key)
+        self.kept.append(kept)
+        insort(self.by_key, kept)
+        self.by_id[event_id] = kept
+        self.newest_us = max(self.newest_us, kept.us)
+        self.at_us = kept.at_us
 
     # Recording.
 
@@ -224,12 +327,22 @@ class Model:
         first: dict[str, Spec] = {}
         for given in specs:
             event_id = given.get("id")
-            if event_id in self.by_id:
-                if not self._repeats(given, self.by_id[event_id]):
+            if event_id is not None and self._is_erased(event_id):
+                return Conflict
+            if self._is_known(event_id):
+                if not self._repeats(given, self.by_id[given["id"]]):
                     return Conflict
             elif event_id is not None and not _agree(given, first.setdefault(event_id, given)):
                 return Conflict
         return None
+
+    def _is_erased(self, event_id: str) -> bool:
+        return event_id in self.by_id and self.by_id[event_id].index in self.erased
+
+    def _is_known(self, event_id: str | None) -> bool:
+        """Whether an event of this id is there; what has expired leaves it free."""
+        kept = self.by_id.get(event_id or "")
+        return kept is not None and self.is_shown(kept)
 
     def _repeats(self, given: Spec, kept: Kept) -> bool:
         """Whether every member that the caller gave is that of the stored event."""
@@ -248,7 +361,7 @@ class Model:
         assigned = max(now, max(self.newest_us, given_newest) + 1)
         for given, event_id in zip(specs, ids, strict=True):
             assert given.get("id", event_id) == event_id
-            if event_id in self.by_id:
+            if self._is_known(event_id):
                 continue
             us = _given_us(given)
             if us < 0 or us > now:
@@ -262,17 +375,15 @@ class Model:
         members = json.loads(stored.doc)
         assert members["timestamp"] == format_us(us)
         assert all(members[name] == value for name, value in given.items() if name != "timestamp")
-        key = self._place(us)
-        assert stored.key == key
+        key = stored.key
+        if not self.erased and not self.purged:
+            assert key == self._place(us)
+        assert key not in self.taken
+        assert key >> ulid.COUNTER_BITS >= us
         assert "id" in given or ulid.key_of(event_id) == key
         assert stored.index == self.size
         self._check_stamp(stored, now, by)
-        kept = Kept(key, self.size, now, stored.doc, event, given)
-        self.kept.append(kept)
-        insort(self.by_key, kept)
-        self.by_id[event_id] = kept
-        self.newest_us = max(self.newest_us, us)
-        self.at_us = now
+        self._add(Kept(key, self.size, now, stored.doc, event, given), event_id)
 
     def _place(self, us: int) -> int:
         """The first free key from a microsecond on; each has COUNTERS of them."""
@@ -280,7 +391,6 @@ class Model:
             for counter in range(ulid.COUNTERS):
                 key = us << ulid.COUNTER_BITS | counter
                 if key not in self.taken:
-                    self.taken.add(key)
                     return key
             us += 1
 
@@ -297,15 +407,19 @@ class Model:
 
     # Reading.
 
-    def docs(self, query: Query, size: int | None = None) -> list[bytes]:
-        """The docs of an answer that shows the first `size` events."""
+    def docs(self, query: Query, size: int | None = None, *, ever: bool = False) -> list[bytes]:
+        """The docs of an answer that shows the first `size` events; with `ever` also what went since."""
         size = self.size if size is None else size
         if query.order is Order.RECORDED:
             first = 0 if query.after is None else query.after + 1
             found: Iterable[Kept] = self.kept[max(first, 0) :]
         else:
             found = self.by_key if query.order is Order.ASC else reversed(self.by_key)
-        return [kept.doc for kept in found if kept.index < size and query.matches(kept.event)]
+        return [
+            kept.doc
+            for kept in found
+            if kept.index < size and (ever or self.is_shown(kept)) and query.matches(kept.event)
+        ]
 
     def check_answer(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
         """The whole answer in one form."""
@@ -328,10 +442,14 @@ class Model:
     def check_log(self, store: AccountStore) -> None:
         """Every event by its id, and every entry by its index."""
         for event_id, kept in self.by_id.items():
-            assert log.get(store, event_id) == kept.doc
-            assert log.get(store, event_id.lower()) == kept.doc
-        assert [(stored.key, stored.doc) for stored in entries(store)] == [
-            (kept.key, kept.doc) for kept in self.kept
+            if self.is_shown(kept):
+                assert log.get(store, event_id) == kept.doc
+                assert log.get(store, event_id.lower()) == kept.doc
+            else:
+                with pytest.raises(Gone if ulid.key_of(event_id) == kept.key else (Gone, NotFound)):
+                    log.get(store, event_id)
+        assert [stored and (stored.key, stored.doc) for stored in entries_or_gone(store)] == [
+            None if kept.index in self.purged | self.erased else (kept.key, kept.doc) for kept in self.kept
         ]
 
     def check_store(self, store: AccountStore) -> None:
@@ -345,7 +463,11 @@ class Model:
                 assert (keys[0], keys[-1]) == (low, high)
                 assert sorted(set(keys)) == list(keys)
                 sealed.extend(keys)
-            assert sorted(tail + sealed) == [kept.key for kept in self.by_key]
+            gone = self.purged | self.erased
+            assert sorted(tail + sealed) == [kept.key for kept in self.by_key if kept.index not in gone]
+            assert fetch(connection, "SELECT live, size - sealed FROM log") == [
+                (len(tail + sealed), len(tail))
+            ]
             assert all(a[0] != b[0] or a[2] < b[1] for a, b in pairwise(blocks)), "blocks of one run overlap"
             (tiled,) = fetch(connection, "SELECT tiled FROM log")[0]
             tiles = fetch(

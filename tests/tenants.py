@@ -25,6 +25,7 @@ Json = dict[str, Any]
 EVENTS = "/v1/audit-events"
 DOWNLOAD = "/v1/audit-events/download"
 COUNT = "/v1/audit-events/count"
+EVIDENCE = "/v1/audit-events/evidence"
 KEYS = "/v1/api-keys"
 # Making the default one reads all certificates of the machine.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

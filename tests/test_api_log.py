@@ -1,7 +1,10 @@
 """The log over real HTTP: what an outsider needs fits together, and is shown to no one else."""
 
 import base64
+import gzip
 import json
+import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -22,7 +25,13 @@ from auditplane.checkpoint import (
     verify_proof,
 )
 from auditplane.tiles import parse_entry_bundle, tile_path, tiles_of
+from auditplane.verifying import parse_entry_line
 from server import Server, make_key, run, start
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Answer = tuple[int, Mapping[str, str], bytes]
 
@@ -163,6 +172,82 @@ def test_any_key_of_the_account_and_no_other_sees_the_log(server: Server, role: 
         assert ask(server, f"/v1/log/own/{path}", "ap_wrong")[0] == 401
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])
+def test_events_come_with_what_their_commitments_are_made_of(server: Server, encoding: str) -> None:
+    """A line for each index, in the order of their recording, whatever their timestamps; cut as asked for."""
+    _, key = make_key(server.data, "admin", f"lines-{encoding}")
+    old = {"user": "ann", "action": "Modified", "resourceKind": "Agent", "resourceName": "old"}
+    recorded(server, key, 300)
+    assert ask(server, "/v1/audit-events", key, [{**old, "timestamp": "2001-01-01T00:00:00Z"}])[0] == 201
+    path = f"/v1/log/lines-{encoding}"
+    size = checkpoint_of(server, f"lines-{encoding}", key, 302).size
+
+    def lines(parameters: str = "") -> list[bytes]:
+        status, headers, body = ask(
+            server, f"{path}/events{parameters}", key, **{"Accept-Encoding": encoding}
+        )
+        assert (status, headers["auditplane-log-size"]) == (200, str(size))
+        assert headers["content-type"] == "application/x-ndjson"
+        assert headers["cache-control"] == "no-store"
+        return decoded(body, headers.get("content-encoding")).splitlines()
+
+    shown = list(map(parse_entry_line, lines()))
+    entries = b"".join(
+        parse_entry_bundle(got(server, f"{path}/{tile_path(-1, tile.n, tile.width)}", key), tile.width)
+        for tile in tiles_of(size)
+        if tile.level == 0
+    )
+    assert [event.index for event in shown] == list(range(size))
+    assert b"".join(merkle.entry(event.doc, event.stamp) for event in shown) == entries
+    assert json.loads(shown[-1].doc)["resourceName"] == "old"
+    docs = got(server, "/v1/audit-events?order=recorded", key, Accept="application/x-ndjson").splitlines()
+    assert [event.doc for event in shown] == docs
+    for first, end in ((0, 1), (255, 257), (301, 302), (5, 5), (302, 302)):
+        assert lines(f"?from={first}&to={end}") == lines()[first:end]
+    assert lines("?from=299") == lines()[299:]
+    assert lines("?to=3") == lines()[:3]
+
+
+def decoded(body: bytes, encoding: str | None) -> bytes:
+    match encoding:
+        case "gzip":
+            return gzip.decompress(body)
+        case "zstd":
+            return zstd.decompress(body)
+    return body
+
+
+def checkpoint_of(server: Server, account: str, key: str, size: int) -> Checkpoint:
+    """The checkpoint of a log once it has this size."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        signed = checkpoint(server, account, key)
+        if signed.size == size:
+            return signed
+        time.sleep(0.05)
+    raise AssertionError(f"no checkpoint of {size} entries")
+
+
+def test_events_of_a_log_are_for_who_may_read_it(server: Server) -> None:
+    """No writer, no other account, nobody without a key; HEAD tells no more than the size."""
+    _, reader = make_key(server.data, "reader", "own")
+    _, writer = make_key(server.data, "writer", "own")
+    _, other = make_key(server.data, "admin", "others")
+    path = "/v1/log/own/events"
+    assert ask(server, path, reader)[0] == 200
+    assert ask(server, path, writer)[0] == 403
+    assert ask(server, path, other)[0] == 404
+    assert ask(server, path, None)[0] == 401
+    assert ask(server, path, "ap_wrong")[0] == 401
+    assert ask(server, "/v1/log/nobody/events", reader)[0] == 404
+    request = urllib.request.Request(
+        f"{server.url}{path}", method="HEAD", headers={"X-Bindplane-Api-Key": reader}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert int(answer.headers["Auditplane-Log-Size"]) >= 2
+        assert answer.read() == b""
+
+
 def test_a_writer_proves_nothing_of_events(server: Server) -> None:
     _, key = make_key(server.data, "writer", "writers")
     (event_id,) = recorded(server, key, 1)
@@ -181,6 +266,17 @@ def test_a_writer_proves_nothing_of_events(server: Server) -> None:
         ("consistency?from=1&to=x", 400),
         ("consistency?from=2&to=1", 404),
         ("consistency?from=1&to=999999999", 404),
+        ("events?x=1", 400),
+        ("events?from=1&from=1", 400),
+        ("events?from=1&limit=1", 400),
+        ("events?from=-1", 400),
+        ("events?from=", 400),
+        ("events?from=x", 400),
+        ("events?to=1.0", 400),
+        ("events?from=1&to=0", 404),
+        ("events?to=999999999", 404),
+        ("events?from=999999999", 404),
+        ("events/", 404),
         ("tile/0/999", 404),
         ("tile/0/0", 404),
         ("tile/0/000.p/0", 404),
@@ -211,6 +307,9 @@ def test_a_public_log_is_for_everybody_and_its_events_are_not(tmp_path: Path) ->
         assert ask(server, "/v1/log/..%2fdefault/checkpoint", None)[0] == 404
         assert not (server.data / "accounts" / "nobody.db").exists()
         assert ask(server, f"/v1/audit-events/{event_id}/proof", None)[0] == 401
+        assert ask(server, "/v1/log/default/events", None)[0] == 401
+        _, other = make_key(server.data, "reader", "other")
+        assert ask(server, "/v1/log/default/events", other)[0] == 404
 
 
 def test_the_key_stays_and_so_does_the_name(tmp_path: Path) -> None:

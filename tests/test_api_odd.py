@@ -9,7 +9,7 @@ from urllib.parse import quote_from_bytes
 import httpx2
 import pytest
 
-from tenants import COUNT, DOWNLOAD, EVENTS, KEYS, Tenant, event, problems_of
+from tenants import COUNT, DOWNLOAD, EVENTS, EVIDENCE, KEYS, Tenant, event, problems_of
 
 PATHS = (
     EVENTS,
@@ -115,7 +115,7 @@ def test_no_text_in_a_parameter_is_5xx(wire: Wire, text: bytes) -> None:
         b"resource-name", b"q",
         b"order", b"after", b"limit", b"cursor", b"raw", b"",
     ]  # fmt: skip
-    for path in (EVENTS, DOWNLOAD, COUNT):
+    for path in (EVENTS, DOWNLOAD, COUNT, EVIDENCE):
         for name in names:
             line = b"GET %s?%s=%s HTTP/1.1" % (path.encode(), name, text)
             status = wire.status(line)

@@ -23,6 +23,7 @@ from tenants import (
     COUNT,
     DOWNLOAD,
     EVENTS,
+    EVIDENCE,
     KEYS,
     Json,
     Tenant,
@@ -382,7 +383,7 @@ MISSPELT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [EVENTS, DOWNLOAD, COUNT])
+@pytest.mark.parametrize("path", [EVENTS, DOWNLOAD, COUNT, EVIDENCE])
 def test_a_misspelt_parameter_is_400_and_names_the_nearest(trail: Trail, path: str) -> None:
     """With or without a value, alone or beside right ones: an unfiltered answer would be a leak."""
     for name, near in MISSPELT.items():

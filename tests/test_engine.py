@@ -16,18 +16,21 @@ from typing import Any, Final
 
 import pytest
 
-from auditplane import log
+from auditplane import keeping, log
+from auditplane.errors import Conflict
 from auditplane.query import Cursor, Order, Query, fold
 from auditplane.render import Form
 from auditplane.store import Piece
-from auditplane.store.sqlite import reader, sealing
+from auditplane.store.sqlite import forgetting, reader, sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
+from auditplane.store.sqlite.recorded import Recorded
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.times import format_us
 from engine_model import (
     NEAR_US,
     START_US,
+    Kept,
     Model,
     Spec,
     memory_folder,
@@ -92,6 +95,12 @@ CONSTANTS: Final[dict[str, Sequence[int]]] = {
     "FULL_KEPT_MAX": (0, 1, 100),
     "CHUNK_BYTES": (1, 500, 2_000, 10_000),
     "COUNTERS": (1, 2, 4, 2_048),
+    "TAIL_ROWS_AT_ONCE": range(1, 6),
+    "BLOCKS_AT_ONCE": (1, 2, 4),
+    "ENTRIES_AT_ONCE": range(1, 9),
+    "ERASED_AT_ONCE": range(1, 6),
+    "FEW_EXPIRED": (0, 5),
+    "ERASED_PAGE_EVENTS": range(1, 9),
 }
 
 
@@ -104,6 +113,7 @@ class Stream:
     packed: bool
     size: int
     steps: Iterator[list[bytes]]
+    steady: list[Kept] | None = None
     got: bytes = b""
 
 
@@ -116,6 +126,7 @@ class Walk:
     size: int
     docs: list[bytes]
     cursor: Cursor | None
+    steady: list[Kept] | None = None
 
 
 class Round:
@@ -129,6 +140,7 @@ class Round:
         self.model = Model()
         self.now = START_US
         self.spread_us = self.random.choice([3, 40, 10**9])
+        self.forgets = number % 2 == 1
         self.given_share = self.random.choice([0.1, 0.5, 0.9])
         self.streams: list[Stream] = []
         self.walks: list[Walk] = []
@@ -156,6 +168,17 @@ class Round:
             self.begin_stream: 5,
             self.begin_walk: 5,
         }
+        if self.forgets:
+            steps |= {
+                self.expire: 4,
+                self.purge: 12,
+                self.purge_all: 2,
+                self.hold: 2,
+                self.lift: 2,
+                self.erase: 3,
+                self.erase_user: 1,
+                self.walk_recorded: 4,
+            }
         for step in self.random.choices(list(steps), list(steps.values()), k=STEPS):
             step()
             self.go_on()
@@ -164,6 +187,8 @@ class Round:
     def finish(self) -> None:
         while self.streams or self.walks:
             self.go_on()
+        if self.forgets:
+            self.purge_all()
         for order in Order:
             self.model.check_answer(self.store, Query(order=order), Form.NDJSON, packed=True)
         self.model.check_log(self.store)
@@ -248,6 +273,91 @@ class Round:
             self.stores.pop().close()
         self.stores.append(AccountStore(self.path))
 
+    # Forgetting.
+
+    @property
+    def account(self) -> keeping.Account:
+        return keeping.Account("default", self.store, lambda: self.now, "eve")
+
+    def disturb(self) -> None:
+        """What is under way may or may not show what went meanwhile; what is shown all the time it must."""
+        under_way: list[Stream | Walk] = [*self.streams, *self.walks]
+        for reading in under_way:
+            steady = self.model.kept[: reading.size] if reading.steady is None else reading.steady
+            reading.steady = [kept for kept in steady if self.model.is_shown(kept)]
+
+    def expire(self) -> None:
+        self.disturb()
+        self.model.expire(self.store, self.now - self.random.choice([0, 1, 50, 10_000, 30_000]))
+        self.disturb()
+
+    def purge(self) -> None:
+        keeping.purge(self.account, may_begin=self.random.random() < 0.5)
+        self.model.follow_purge(self.store)
+        self.model.follow(self.store, self.now)
+
+    def purge_all(self) -> None:
+        while keeping.purge(self.account, may_begin=True):
+            self.model.follow_purge(self.store)
+            self.model.follow(self.store, self.now)
+        if not forgetting.is_waiting(self.store):
+            self.model.check_purged(self.store)
+
+    def hold(self) -> None:
+        self.disturb()
+        user, low, high = self.random.choice([None, *USERS]), self.date(), self.date()
+        if low is not None and high is not None:
+            low, high = sorted((low, high))
+        hold = keeping.place_hold(self.account, reason="a case", user=user, min_us=low, max_us=high)
+        self.model.holds.append(hold)
+        self.model.follow(self.store, self.now)
+
+    def lift(self) -> None:
+        if self.model.holds:
+            self.disturb()
+            hold = self.model.holds.pop(self.random.randrange(len(self.model.holds)))
+            keeping.lift_hold(self.account, hold.id)
+            self.disturb()
+            self.model.follow(self.store, self.now)
+
+    def erase(self) -> None:
+        shown = [kept for kept in self.model.kept if self.model.is_shown(kept)]
+        self.erase_some(self.random.sample(shown, min(len(shown), self.random.randint(1, 6))), None)
+
+    def erase_user(self) -> None:
+        user = self.random.choice(USERS)
+        shown = [kept for kept in self.model.kept if self.model.is_shown(kept)]
+        self.erase_some([kept for kept in shown if fold(kept.event.user) == fold(user)], user)
+
+    def erase_some(self, wanted: Sequence[Kept], user: str | None) -> None:
+        self.disturb()
+        ids = [kept.event.id or "" for kept in wanted]
+        accounts = [kept for kept in wanted if kept.event.user == "eve" and kept.event.action == "Deleted"]
+        try:
+            erased = (
+                keeping.erase(self.account, ids, reason="asked")
+                if user is None
+                else keeping.erase_user(self.account, user, reason="asked")
+            )
+        except Conflict:
+            assert accounts or any(self.model.is_held(kept) for kept in wanted)
+        else:
+            assert erased == len(wanted)
+            assert not accounts
+            assert not any(self.model.is_held(kept) for kept in wanted)
+            for kept in wanted:
+                self.model.take_erased(kept)
+        self.disturb()
+        self.model.follow(self.store, self.now)
+
+    def walk_recorded(self) -> None:
+        """Events with their stamps, in commit order."""
+        query = replace(self.query(), order=Order.RECORDED, after=None)
+        start = self.random.randint(0, self.model.size)
+        steps = list(Recorded(self.store, query, start, self.model.size))
+        expected = self.model.docs(replace(query, after=start - 1))
+        assert [stored.doc for step in steps for stored in step] == expected
+
     # Reading.
 
     def query(self) -> Query:
@@ -321,7 +431,10 @@ class Round:
             stream.got += b"".join(parts)
             return
         got = unpacked(stream.got) if stream.packed else stream.got
-        assert got == rendered(self.model.docs(stream.query, stream.size), stream.form), stream
+        if stream.steady is None:
+            assert got == rendered(self.model.docs(stream.query, stream.size), stream.form), stream
+        elif stream.form is Form.NDJSON:
+            self.check_disturbed(got.splitlines(), stream)
         self.streams.remove(stream)
 
     def step_walk(self, walk: Walk) -> None:
@@ -331,8 +444,24 @@ class Round:
             assert size == walk.size
             walk.docs += docs
             return
-        assert walk.docs == self.model.docs(walk.query, walk.size), walk
+        if walk.steady is None:
+            assert walk.docs == self.model.docs(walk.query, walk.size), walk
+        else:
+            self.check_disturbed(walk.docs, walk)
         self.walks.remove(walk)
+
+    def check_disturbed(self, docs: Sequence[bytes], reading: Stream | Walk) -> None:
+        """An answer during which something went: all that stayed is in it, and all in order."""
+        ever = self.model.docs(reading.query, reading.size, ever=True)
+        assert is_part(docs, ever), reading
+        steady = {kept.doc for kept in reading.steady or ()}
+        assert is_part([doc for doc in ever if doc in steady], docs), reading
+
+
+def is_part(docs: Sequence[bytes], of: Sequence[bytes]) -> bool:
+    """Whether docs are all among others, in the same order."""
+    others = iter(of)
+    return all(doc in others for doc in docs)
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
@@ -451,8 +580,25 @@ def test_reads_search_and_never_scan(store: AccountStore) -> None:
     model.record(store, [[spec(at) for at in range(600)]], START_US)
     sealing.settle(store)
     model.record(store, [[spec(at) for at in range(600)]], START_US)
-    upkeep = {"tail_holds", "seal_rows", "run_sizes", "tail_keys", "tail_from"}
-    small = {"SCAN log", "SCAN checkpoint", "SCAN found", "SCAN json_each VIRTUAL TABLE INDEX 1:"}
+    upkeep = {
+        "has_given",
+        "left_in_tail",
+        "left_in_blocks",
+        "freed",
+        "tail_holds",
+        "seal_rows",
+        "run_sizes",
+        "tail_keys",
+        "tail_from",
+    }
+    small = {
+        "SCAN log",
+        "SCAN checkpoint",
+        "SCAN found",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
+        "SCAN hold",
+        "SCAN purge",
+    }
     with store.snapshot() as connection:
         for name in QUERIES.keys() - upkeep:
             bindings = (1,) * bindings_of(QUERIES[name])

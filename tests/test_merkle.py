@@ -218,6 +218,41 @@ def test_the_proof_of_a_range_takes_at_most_12_bytes_an_event(events: int, data:
     assert 32 * len(merkle.range_nodes(first, first + events, 1_000_000)) <= 12 * events
 
 
+# Gaps.
+
+
+def missing_nodes(kept: frozenset[int], size: int, level: int, index: int) -> Iterator[merkle.Node]:
+    """The largest nodes at and below this one that have none of the leaves, nor any beyond `size`."""
+    begins, ends = index << level, (index + 1) << level
+    if begins >= size or (level == 0 and begins in kept):
+        return
+    if ends <= size and kept.isdisjoint(range(begins, ends)):
+        yield level, index
+        return
+    yield from missing_nodes(kept, size, level - 1, 2 * index)
+    yield from missing_nodes(kept, size, level - 1, 2 * index + 1)
+
+
+@given(st.data())
+def test_gaps_are_filled_by_the_fewest_nodes(data: st.DataObject) -> None:
+    """Whatever is chosen, in ranges however they are cut; all of them and none of them too."""
+    size = data.draw(st.integers(0, SIZE_MAX))
+    cuts = data.draw(st.lists(st.integers(0, size), max_size=12).map(sorted))
+    ranges = [(first, end) for first, end in zip(cuts[::2], cuts[1::2], strict=False) if first < end]
+    kept = frozenset(index for first, end in ranges for index in range(first, end))
+    nodes = list(merkle.gap_nodes(ranges, size))
+    assert nodes == list(missing_nodes(kept, size, size.bit_length(), 0))
+    assert nodes == list(merkle.gap_nodes([(index, index + 1) for index in sorted(kept)], size))
+
+
+@pytest.mark.parametrize(
+    "ranges", [[(0, 6)], [(-1, 2)], [(2, 2)], [(3, 2)], [(2, 3), (1, 2)], [(0, 3), (2, 4)], [(1, 2), (1, 2)]]
+)
+def test_ranges_that_are_not_in_order_are_refused(ranges: list[tuple[int, int]]) -> None:
+    with pytest.raises(ProofError, match=r"has no entries|is not beyond"):
+        list(merkle.gap_nodes(ranges, 5))
+
+
 # Attacks.
 
 

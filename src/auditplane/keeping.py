@@ -127,7 +127,7 @@ def _is_worth_purging(stored: Stored) -> bool:
 
 def _purge_request(account: Account, done: Purge) -> log.Request:
     oldest, newest = (format_us(key >> COUNTER_BITS) for key in (done.low, done.high))
-    return account.request(
+    return replace(account, by=SYSTEM, key=SYSTEM).request(
         DELETED,
         f"Purged {done.destroyed:,} expired events from {oldest} to {newest}.",
         {

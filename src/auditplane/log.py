@@ -24,6 +24,7 @@ from auditplane.store import Piece, Signed, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.folder import DataFolder
+from auditplane.store.sqlite.recorded import Recorded
 from auditplane.store.sqlite.tree import Tree
 from auditplane.tiles import ENTRIES, Tile, entry_bundle, tile_width
 from auditplane.times import format_all, format_us, parse_rfc3339
@@ -370,6 +371,34 @@ class Answer:
         return texts
 
 
+class Entries:
+    """The events with an index from `start` to before `end`, with what their commitments are made of.
+
+    Made step by step while it is iterated, as lines of `render.entry_lines`. `end` is the size of the log
+    when it is None; `size` is that size, and what has expired has an index below `expired`. Events that are
+    gone are left out. With `packed` the bytes are zstd frames. Raises NotFound for what is beyond the log.
+    """
+
+    def __init__(self, store: AccountStore, start: int, end: int | None, *, packed: bool) -> None:
+        with store.snapshot() as connection:
+            self.size = store.size_in(connection)
+            self.expired = store.expired_in(connection)
+        end = self.size if end is None else end
+        _check_sizes(start, end, self.size)
+        self._steps = Recorded(store, Query(), start, end)
+        self._packed = packed
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        empty = True
+        for found in self._steps:
+            text = render.entry_lines((stored.index, stored.doc, stored.stamp) for stored in found)
+            if text:
+                yield [compress(text) if self._packed else text]
+                empty = False
+        if empty and self._packed:
+            yield [compress(b"")]  # an encoded body holds one frame at least
+
+
 def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Small parts joined to such of about PART_BYTES."""
     waiting: list[bytes] = []
@@ -469,10 +498,13 @@ def proof(store: AccountStore, event_id: str, key: SignerKey, clock: Clock) -> P
 def consistency(store: AccountStore, old: int, new: int) -> list[bytes]:
     """What proves that the log of `new` entries begins with those of `old`; raises NotFound."""
     with store.snapshot() as connection:
-        size = store.size_in(connection)
-        if not old <= new <= size:
-            raise NotFound(f"The log has {size} entries; `from` and `to` are up to that, in this order.")
+        _check_sizes(old, new, store.size_in(connection))
         return merkle.consistency_path(old, new, Tree(store, connection).nodes(new))
+
+
+def _check_sizes(old: int, new: int, size: int) -> None:
+    if not old <= new <= size:
+        raise NotFound(f"The log has {size} entries; `from` and `to` are up to that, in this order.")
 
 
 def tile(store: AccountStore, wanted: Tile) -> bytes:

@@ -134,8 +134,22 @@ def consistency_path(old: int, new: int, nodes: Nodes) -> list[bytes]:
 
 def range_nodes(first: int, end: int, size: int) -> list[Node]:
     """The fewest nodes that give the root of `size`, together with the entries from `first` to `end`."""
-    _check_range(first, end, size)
-    return [*cover(0, first), *cover(end, size)]
+    return list(gap_nodes([(first, end)], size))
+
+
+def gap_nodes(ranges: Iterable[tuple[int, int]], size: int) -> Iterator[Node]:
+    """The fewest nodes that give the root of `size`, together with the entries of some ranges (first, end).
+
+    They are those between the ranges, from left to right, as the ranges must be.
+    """
+    at = 0
+    for first, end in ranges:
+        _check_range(first, end, size)
+        if first < at:
+            raise ProofError(f"The range from {first} is not beyond the one up to {at}.")
+        yield from cover(at, first)
+        at = end
+    yield from cover(at, size)
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], root: bytes) -> None:

@@ -6,13 +6,13 @@ entries of a tile of level 0.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from struct import iter_unpack
 from typing import Final, NamedTuple
 
 from auditplane.errors import ProofError
-from auditplane.merkle import ENTRY_BYTES, HASH_BYTES, Nodes, level_above
+from auditplane.merkle import ENTRY_BYTES, HASH_BYTES, Nodes, level_above, root, tile_root
 
 TILE_HASHES: Final = 256
 TILES_KEPT: Final = 64
@@ -73,6 +73,76 @@ def tile_nodes(read: Callable[[Tile], bytes], size: int, kept: int = TILES_KEPT)
         return levels(tile_level, tile)[above][at * HASH_BYTES : (at + 1) * HASH_BYTES]
 
     return nodes
+
+
+class Frontier:
+    """The end of a growing log: the last tile of each level, as long as it is not full.
+
+    It is all that is needed to go on from `size` entries, whose root it gives. `edge` has the hashes of those
+    tiles, packed, from level 0 up.
+    """
+
+    def __init__(self, size: int = 0, edge: Sequence[bytes] = ()) -> None:
+        """Raises ProofError when the tiles have not the widths of this size."""
+        widths = [len(packed) / HASH_BYTES for packed in edge]
+        if size < 0 or widths != [width for width, _ in _edge_widths(size)]:
+            raise ProofError(f"These are not the last tiles of a log of {size} entries.")
+        self.size = size
+        self._edge = list(edge)
+
+    @property
+    def edge(self) -> Sequence[bytes]:
+        return tuple(self._edge)
+
+    def copy(self) -> "Frontier":
+        """Another one of the same entries, that grows by itself."""
+        return Frontier(self.size, self._edge)
+
+    def append(self, leaves: bytes) -> list[tuple[Tile, bytes]]:
+        """Takes the hashes of the next leaves, packed; returns the tiles that are full now with theirs."""
+        full: list[tuple[Tile, bytes]] = []
+        at = 0
+        while at < len(leaves):
+            room = (TILE_HASHES - self.size % TILE_HASHES) * HASH_BYTES
+            part = leaves[at : at + room]
+            at += room
+            self.size += len(part) // HASH_BYTES
+            full += self._add(part)
+        return full
+
+    def _add(self, packed: bytes) -> Iterator[tuple[Tile, bytes]]:
+        """Takes hashes of level 0 that fit into its last tile."""
+        level = 0
+        while packed:
+            if level == len(self._edge):
+                self._edge.append(b"")
+            self._edge[level] += packed
+            packed = b""
+            if len(self._edge[level]) == TILE_HASHES * HASH_BYTES:
+                full, self._edge[level] = self._edge[level], b""
+                yield Tile(level, (self.size >> (_LEVELS * (level + 1))) - 1), full
+                packed = tile_root(full)
+                level += 1
+
+    def tiles(self) -> Iterator[tuple[Tile, bytes]]:
+        """The tiles that are not full, with their hashes."""
+        for level, (packed, (width, n)) in enumerate(zip(self._edge, _edge_widths(self.size), strict=True)):
+            if width:
+                yield Tile(level, n, width), packed
+
+    def root(self) -> bytes:
+        """The root of the log."""
+        return root(self.size, tile_nodes(lambda tile: self._edge[tile.level], self.size))
+
+
+def _edge_widths(size: int) -> list[tuple[int, int]]:
+    """Of each level: the width of its last tile, 0 when that is full, and how many full ones there are."""
+    found = []
+    while size:
+        full, width = divmod(size, TILE_HASHES)
+        found.append((width, full))
+        size = full
+    return found
 
 
 def tile_path(level: int, n: int, width: int = TILE_HASHES) -> str:

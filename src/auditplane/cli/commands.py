@@ -7,9 +7,11 @@ from auditplane.cli import accounts, holds, keys, logs, profiles, read, retentio
 from auditplane.cli.completion import completion
 from auditplane.cli.download import download
 from auditplane.cli.erase import erase
+from auditplane.cli.evidence import evidence
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
+from auditplane.cli.verify import verify
 
 app = cyclopts.App(
     name="auditplane",
@@ -23,8 +25,10 @@ app.command(read.app)
 app.command(read.count)
 app.command(tail)
 app.command(download)
+app.command(evidence)
 app.command(record)
 app.command(import_events, name="import")
+app.command(verify)
 app.command(keys.app)
 app.command(accounts.app)
 app.command(logs.app)

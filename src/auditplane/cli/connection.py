@@ -46,15 +46,18 @@ class Connection:
         Parameter(help="A server and a key kept by `auditplane profile`. Environment: AUDITPLANE_PROFILE."),
     ] = None
 
-    def client(self) -> "Client":
+    def client(self, *, key_needed: bool = True) -> "Client":
         """A client of the server; raises InvalidConfig."""
         from auditplane.client import Client
 
-        server = self.chosen(os.environ)
+        server = self.chosen(os.environ, key_needed=key_needed)
         return Client(server.url, server.api_key, ca_cert=server.ca_cert)
 
-    def chosen(self, environment: Mapping[str, str]) -> "Server":
-        """The server and the key; raises InvalidConfig."""
+    def chosen(self, environment: Mapping[str, str], *, key_needed: bool = True) -> "Server":
+        """The server and the key, which is empty where there is none and none is needed.
+
+        Raises InvalidConfig.
+        """
         from auditplane.cli.profiles import Profile, Profiles
 
         config.refuse_unknown(environment)
@@ -68,7 +71,7 @@ class Connection:
         trusted = [place for place in places if place is not kept or url == kept.url]
         api_key = next(filter(None, (place.api_key for place in trusted)), "")
         ca_cert = next(filter(None, (place.ca_cert for place in trusted)), "")
-        if not api_key:
+        if key_needed and not api_key:
             raise InvalidConfig(
                 f"There is no API key for {url}: set AUDITPLANE_API_KEY, or keep one by "
                 "`auditplane profile set NAME --url URL`."

@@ -51,7 +51,7 @@ def download(
     if raw and form != "csv":
         raise InvalidConfig(f"--raw goes with --format csv, not {form}.")
     where = filters.filter()
-    with connection.client() as client, _destination(output) as file:
+    with connection.client() as client, destination(output) as file:
         total = client.count(where) if sys.stderr.isatty() else None
         if form == "json":
             chunks: Iterable[bytes] = _array(client.lines(where, order=order))
@@ -74,7 +74,7 @@ def _array(docs: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _destination(output: str) -> "Iterator[BinaryIO]":
+def destination(output: str) -> "Iterator[BinaryIO]":
     """The file to write to; a regular one comes to its place when all is written, and else not at all."""
     if output == "-":
         yield sys.stdout.buffer

@@ -28,12 +28,15 @@ class Remembered:
 
     def keep(self, origin: str, note: bytes) -> None:
         """Keeps the signed note of a checkpoint in place of the last one."""
-        path = self.path(origin)
+        self.write(self.path(origin), note)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a file of the folder, wholly or not at all."""
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with unfinished.open("xb") as file:
-                file.write(note)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
@@ -41,9 +44,9 @@ class Remembered:
             unfinished.unlink(missing_ok=True)
             raise InvalidConfig(f"{path} can't be written: {error.strerror}.") from None
 
-    def path(self, origin: str) -> Path:
-        """The file of a log."""
-        return self.folder / (origin.replace("/", "_") + ".checkpoint")
+    def path(self, origin: str, kind: str = "checkpoint") -> Path:
+        """The file of a log, of its last checkpoint or of something that belongs to it."""
+        return self.folder / f"{origin.replace('/', '_')}.{kind}"
 
 
 def _default() -> Path:

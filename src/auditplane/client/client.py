@@ -1,6 +1,6 @@
 """The operations of the API as methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from auditplane import query as queries
 from auditplane.client.filters import EVERYTHING, Filter
 from auditplane.client.transport import Transport, lines
 from auditplane.errors import ConnectionLost, Refused
+from auditplane.tiles import Tile, tile_path
 
 Order = Literal["desc", "asc", "recorded"]
 FileForm = Literal["csv", "raw", "ndjson"]
@@ -24,6 +25,13 @@ _EVENTS: Final = "/v1/audit-events"
 _JSON: Final = "application/json"
 _NDJSON: Final = "application/x-ndjson"
 _OCTETS: Final = "application/octet-stream"
+_ZIP: Final = "application/zip"
+_TEXT: Final = "text/plain"
+_DIGITS: Final = 19
+
+
+class _Consistency(msgspec.Struct):
+    path: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +203,58 @@ class Client:
         with self._transport.opened("GET", path, media_type, parameters=parameters) as answer:
             yield from answer.iter_bytes()
 
+    def evidence(self, where: Filter = EVERYTHING) -> Iterator[bytes]:
+        """All events that match with what proves them, as a zip, piece by piece; whole as with `download`.
+
+        `auditplane verify` checks it, and so does the `verify.py` of the project, without a network.
+        """
+        parameters = where.parameters()
+        with self._transport.opened("GET", f"{_EVENTS}/evidence", _ZIP, parameters=parameters) as answer:
+            yield from answer.iter_bytes()
+
+    def checkpoint(self, account: str) -> bytes:
+        """The signed checkpoint of the log of an account, as a note; nothing of it is verified here.
+
+        Like the other methods that ask for a log, it takes a key of that account, or none where the log is
+        public.
+        """
+        with self._transport.opened("GET", f"{_log(account)}/checkpoint", _TEXT) as answer:
+            return answer.read()
+
+    def consistency(self, account: str, old: int, new: int) -> list[bytes]:
+        """The hashes that prove that the log of `old` entries is the beginning of that of `new`.
+
+        `auditplane.merkle.verify_consistency` verifies them.
+        """
+        sizes = [("from", str(old)), ("to", str(new))]
+        path = f"{_log(account)}/consistency"
+        with self._transport.opened("GET", path, _JSON, parameters=sizes) as answer:
+            return list(self._json(answer, _Consistency).path)
+
+    def tile(self, account: str, tile: Tile) -> bytes:
+        """A tile of hashes, packed, or an entry bundle, as it is served; several threads may ask for some."""
+        with self._transport.opened("GET", f"{_log(account)}/{tile_path(*tile)}", _OCTETS) as answer:
+            return answer.read()
+
+    def expired_before(self, account: str) -> int:
+        """The index before which the events of a log have expired, as the server says; holds keep some."""
+        nothing = [("from", "0"), ("to", "0")]
+        path = f"{_log(account)}/events"
+        with self._transport.opened("GET", path, _NDJSON, parameters=nothing) as answer:
+            given = answer.headers.get("Auditplane-Expired", "0")
+            return int(given) if given.isascii() and given.isdigit() and len(given) < _DIGITS else 0
+
+    def entry_lines(self, account: str, start: int, end: int) -> Generator[bytes, None, None]:
+        """The events with an index from `start` to before `end`, with what their commitments are made of.
+
+        Each is a line that `auditplane.verifying.parse_entry_line` reads. Those that are gone are missing. It
+        takes a key that may read. To `close` the iterator ends the request.
+        """
+        indexes = [("from", str(start)), ("to", str(end))]
+        path = f"{_log(account)}/events"
+        with self._transport.opened("GET", path, _NDJSON, parameters=indexes) as answer:
+            yield from lines(answer.iter_bytes())
+
     def _json(self, answer: httpx2.Response, kind: Any) -> Any:
         return self._decoded(answer.read(), kind)
 
@@ -205,3 +265,7 @@ class Client:
             raise ConnectionLost(
                 f"The answer of {self._transport.url} is not what is due: {error}."
             ) from None
+
+
+def _log(account: str) -> str:
+    return f"/v1/log/{quote(account, safe='')}"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auditplane import __version__, limits
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
-from auditplane.http import events, keys, logs, metrics, openapi, problems, retention
+from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems, retention
 from auditplane.http.connections import break_off_all
 from auditplane.http.state import State
 from auditplane.log import clock
@@ -51,11 +51,13 @@ def build(config: Config) -> ASGIApp:
         Route("/v1/audit-events", events.list_events),
         Route("/v1/audit-events/download", events.download),
         Route("/v1/audit-events/count", events.count),
+        Route("/v1/audit-events/evidence", evidence.evidence),
         Route("/v1/audit-events/{id}", events.get),
         Route("/v1/audit-events/{id}/proof", logs.proof),
         Route("/v1/log/{account}/key", logs.key),
         Route("/v1/log/{account}/checkpoint", logs.checkpoint),
         Route("/v1/log/{account}/consistency", logs.consistency),
+        Route("/v1/log/{account}/events", logs.events),
         Route("/v1/log/{account}/tile/{path:path}", logs.tile),
         Route("/v1/api-keys", keys.list_keys),
         Route("/v1/api-keys", keys.create, methods=["POST"]),

@@ -58,7 +58,7 @@ async def list_events(request: Request) -> Response:
     """`GET /v1/audit-events`: the events that match, as the caller accepts them."""
     state: State = request.state.server
     key = state.key(request, Right.READ)
-    query = _query(request, state, key, queries.LIST_PARAMETERS)
+    query = filtered(request, state, key, queries.LIST_PARAMETERS)
     form = negotiation.form(request.headers.getlist("accept"))
     if form is Form.JSON and key.envelope:
         form = Form.ENVELOPE
@@ -71,11 +71,12 @@ async def download(request: Request) -> Response:
     """`GET /v1/audit-events/download`: the events that match, as a CSV file."""
     state: State = request.state.server
     key = state.key(request, Right.READ)
-    query = _query(request, state, key, queries.DOWNLOAD_PARAMETERS)
+    query = filtered(request, state, key, queries.DOWNLOAD_PARAMETERS)
     given = [(name, value) for name, value in parameters(request) if value]
     raw = queries.flag(dict(given).get(queries.RAW), queries.RAW)
     form = Form.CSV_RAW if raw else Form.CSV
-    headers = {"Content-Disposition": f'attachment; filename="{_file_name(key.account, query)}"'}
+    file = file_name("audit-events", key.account, query, "csv")
+    headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     answer = await _stream(request, state, key, query, form, OCTETS, headers)
     await reads.tell(
         request,
@@ -93,7 +94,7 @@ async def count(request: Request) -> Response:
     """`GET /v1/audit-events/count`: how many events match."""
     state: State = request.state.server
     key = state.key(request, Right.READ)
-    query = _query(request, state, key, queries.COUNT_PARAMETERS)
+    query = filtered(request, state, key, queries.COUNT_PARAMETERS)
 
     def counted() -> int:
         with state.folder.account(key.account) as store:
@@ -121,7 +122,8 @@ def json_answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, PRIVATE, JSON)
 
 
-def _query(request: Request, state: State, key: Key, allowed: tuple[str, ...]) -> Query:
+def filtered(request: Request, state: State, key: Key, allowed: tuple[str, ...]) -> Query:
+    """The query of a request; raises InvalidQuery."""
     kinds = state.rules(key.account).kinds
     return parse_query(parameters(request), account=key.account, allowed=allowed, kinds=kinds)
 
@@ -201,13 +203,13 @@ async def _stream(
     return answer
 
 
-def _file_name(account: str, query: Query) -> str:
-    """Tells whose trail it is, and of which time: `audit-events-default-20260101-20260331.csv`."""
+def file_name(what: str, account: str, query: Query, ending: str) -> str:
+    """Tells whose trail it is, and of which time: `audit-events-default-from-20260101-to-20260331.csv`."""
     dates = [
         "from-" + _day(query.min_us) if query.min_us is not None else "",
         "to-" + _day(query.max_us) if query.max_us is not None else "",
     ]
-    return "-".join(["audit-events", account, *filter(None, dates)]) + ".csv"
+    return "-".join([what, account, *filter(None, dates)]) + f".{ending}"
 
 
 def _day(us: int) -> str:

@@ -1,7 +1,8 @@
 """The routes of `/v1/log/{account}`, and the proofs of single events.
 
 Paths below `/v1/log/{account}` are those of C2SP tlog-tiles. What they serve are commitments, which show
-nothing of the events: any key of the account may ask for them, and anybody where `log.public` is set.
+nothing of the events: any key of the account may ask for them, and anybody where `log.public` is set. But for
+`events`: it serves what the commitments are made of, to a key of the account that may read, and to no other.
 """
 
 import base64
@@ -16,12 +17,16 @@ from auditplane.access import Right
 from auditplane.checkpoint import Proof, format_proof
 from auditplane.errors import InvalidQuery, NotFound
 from auditplane.http import negotiation
-from auditplane.http.events import PRIVATE, json_answer, no_parameters, parameters
+from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, json_answer, no_parameters, parameters
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
+from auditplane.http.streams import Steps, gzipped
+from auditplane.render import Form
 from auditplane.tiles import parse_tile_path
 
 TEXT: Final = "text/plain; charset=utf-8"
+NDJSON: Final = negotiation.MEDIA_TYPES[Form.NDJSON]
+EXPIRED_HEADER: Final = "Auditplane-Expired"
 FOR_EVER: Final = "max-age=31536000, immutable"
 
 
@@ -79,6 +84,30 @@ async def consistency(request: Request) -> Response:
     return json_answer({"from": old, "to": new, "path": hashes})
 
 
+async def events(request: Request) -> Response:
+    """`GET /v1/log/{account}/events`: events in the order of their commits, with their stamps."""
+    state: State = request.state.server
+    account: str = request.path_params["account"]
+    if state.key(request, Right.READ).account != account:
+        raise NotFound("The API key is of another account than this log.")
+    given = _numbers(request)
+    start, end = given.get("from", 0), given.get("to")
+    encoding = negotiation.encoding(request.headers.getlist("accept-encoding"))
+    made: list[log.Entries] = []
+
+    def steps(_step_bytes: int) -> Steps:
+        with state.folder.account(account) as store:
+            found = log.Entries(store, start, end, packed=encoding == "zstd")
+            made.append(found)
+            yield from gzipped(found) if encoding == "gzip" else found
+
+    headers = {**PRIVATE, **({"Content-Encoding": encoding} if encoding else {})}
+    answer = await state.streams.start(steps, headers, NDJSON)
+    answer.headers[LOG_SIZE_HEADER] = str(made[0].size)
+    answer.headers[EXPIRED_HEADER] = str(made[0].expired)
+    return answer
+
+
 async def proof(request: Request) -> Response:
     """`GET /v1/audit-events/{id}/proof`: an event with its proof, or the proof alone (C2SP tlog-proof)."""
     state: State = request.state.server
@@ -120,11 +149,19 @@ def _account(request: Request, state: State) -> str:
 
 
 def _sizes(request: Request) -> tuple[int, int]:
+    found = _numbers(request)
+    if len(found) != 2:
+        raise InvalidQuery("Give the sizes `from` and `to`, once each, and nothing else.")
+    return found["from"], found["to"]
+
+
+def _numbers(request: Request) -> dict[str, int]:
+    """`from` and `to`, as far as they are given; raises InvalidQuery."""
     given = parameters(request)
     found = dict(given)
-    if len(given) != 2 or found.keys() != {"from", "to"}:
+    if len(given) != len(found) or not found.keys() <= {"from", "to"}:
         raise InvalidQuery("Give the sizes `from` and `to`, once each, and nothing else.")
     for name, text in found.items():
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise InvalidQuery(f"{name}: must be a number of entries, is {text[:32]!r}.")
-    return int(found["from"]), int(found["to"])
+    return {name: int(text) for name, text in found.items()}

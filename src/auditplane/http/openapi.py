@@ -130,6 +130,7 @@ def _paths() -> Json:
             "head": _named("headAuditEventsDownload", download),
         },
         "/v1/audit-events/count": {"get": _named("countAuditEvents", _count())},
+        "/v1/audit-events/evidence": {"get": _named("getEvidence", _evidence())},
         "/v1/audit-events/{id}": {"get": _named(GET_EVENT, _get())},
         "/v1/audit-events/{id}/proof": {"get": _named("proveAuditEvent", _prove())},
         "/v1/log/{account}/key": {"get": _named("getLogKey", _log_text("Get the verifier key of the log"))},
@@ -138,6 +139,10 @@ def _paths() -> Json:
         },
         "/v1/log/{account}/tile/{path}": {"get": _named("getTile", _tile())},
         "/v1/log/{account}/consistency": {"get": _named("proveConsistency", _consistency())},
+        "/v1/log/{account}/events": {
+            "get": _named("listLogEvents", _log_events()),
+            "head": _named("headLogEvents", _log_events()),
+        },
         "/v1/api-keys": {
             "get": _named("listApiKeys", _list_keys()),
             "post": _named("createApiKey", _create_key()),
@@ -273,6 +278,29 @@ def _count() -> Json:
     )
 
 
+def _evidence() -> Json:
+    headers = {
+        "Content-Disposition": {"description": "A file name", "schema": {"type": "string"}},
+        "Auditplane-Log-Size": {
+            "description": "Size of the log that the proof leads to",
+            "schema": {"type": "integer"},
+        },
+    }
+    return _operation(
+        "log",
+        "Get audit events as a zip that proves them offline",
+        _parameters(queries.FILTERS),
+        {
+            "200": {
+                "description": "Events, the same as CSV, proof, signed checkpoint, and a program that checks",
+                "content": {"application/zip": {}},
+                "headers": headers,
+            }
+        },
+        (400, 401, 403, 500, 503, 507),
+    )
+
+
 def _get() -> Json:
     answer = {"200": {"description": "OK", "content": {JSON: {"schema": _EVENT}}}}
     return _operation(
@@ -334,28 +362,58 @@ def _tile() -> Json:
     )
 
 
-def _consistency() -> Json:
-    sizes = [
+def _sizes(earlier: str, later: str, *, required: bool) -> list[Json]:
+    return [
         {
             "name": name,
             "in": "query",
-            "required": True,
+            "required": required,
             "description": description,
             "schema": {"type": "integer", "minimum": 0},
         }
-        for name, description in (("from", "Size of the earlier log"), ("to", "Size of the later one"))
+        for name, description in (("from", earlier), ("to", later))
     ]
+
+
+def _consistency() -> Json:
     properties = {
         "from": {"type": "integer"},
         "to": {"type": "integer"},
         "path": {"type": "array", "items": _BASE64},
     }
+    sizes = _sizes("Size of the earlier log", "Size of the later one", required=True)
     return _operation(
         "log",
         "Prove that a log begins with an earlier one",
         [_log_account(), *sizes],
         _ok(properties),
         _LOG_PROBLEMS,
+    )
+
+
+def _log_events() -> Json:
+    sizes = _sizes(
+        "Index of the first event, counted from 0 as recorded; 0 where it is not given",
+        "Index to end before; the size of the log where it is not given",
+        required=False,
+    )
+    answer = {
+        "description": "A line for each event that is not gone: index, event and stamp",
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        "headers": {
+            "Auditplane-Log-Size": {"description": "Size of the log", "schema": {"type": "integer"}},
+            "Auditplane-Expired": {
+                "description": "Index before which events have expired; holds keep some",
+                "schema": {"type": "integer"},
+            },
+        },
+    }
+    return _operation(
+        "log",
+        "Get events with what their commitments are made of",
+        [_log_account(), *sizes],
+        {"200": answer},
+        (400, 401, 403, 404, 500, 503),
     )
 
 

@@ -199,6 +199,10 @@ class AccountStore:
         """The next index in a view."""
         return int(one(connection, QUERIES["size"]))
 
+    def expired_in(self, connection: apsw.Connection) -> int:
+        """The index before which events have expired, unless a hold keeps them, in a view."""
+        return int(one(connection, QUERIES["expired"]))
+
     def count_tail(self) -> int:
         """Counts anew how many events are not sealed."""
         with self.snapshot() as connection:

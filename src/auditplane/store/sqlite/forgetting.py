@@ -34,6 +34,10 @@ TAIL_ROWS_AT_ONCE: Final = 2_048
 BLOCKS_AT_ONCE: Final = 4
 ENTRIES_AT_ONCE: Final = 65_536
 FEW_EXPIRED: Final = 500
+MERGED_PART: Final = 4
+MERGED_PAGES: Final = 500
+MERGING: Final = 1
+MERGED: Final = 2
 ERASED_AT_ONCE: Final = 256
 
 # Where the id stands in a doc.
@@ -44,9 +48,9 @@ class Purge(NamedTuple):
     """A purge that is under way.
 
     It destroys what has expired with an index below `target`; `size` and `root` are those of the log when it
-    began, `id` is that of the event that will tell of it. `tail_key`, `block_id` and `marked` are how far it
-    came in the tail, in the blocks and in the entries. `destroyed`, `low` and `high` are the number of the
-    events that it destroyed and the bounds of their keys.
+    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `marked` and `merging` are
+    how far it came in the tail, in the blocks, in the entries and in merging terms. `destroyed`, `low` and
+    `high` are the number of the events that it destroyed and the bounds of their keys.
     """
 
     id: str
@@ -59,11 +63,12 @@ class Purge(NamedTuple):
     destroyed: int
     low: int
     high: int
+    merging: int
 
     @property
     def is_done(self) -> bool:
         """Whether all is destroyed, and only its event and its end are due."""
-        return self.marked >= self.target
+        return self.merging == MERGED
 
 
 # Retention and holds.
@@ -170,6 +175,12 @@ def _entries(connection: apsw.Connection, start: int, end: int) -> Iterator[tupl
 # Purges.
 
 
+def is_waiting(store: AccountStore) -> bool:
+    """Whether there may be something to destroy."""
+    with store.snapshot() as connection:
+        return shown_in(connection).hides
+
+
 def purge_in(connection: apsw.Connection) -> Purge | None:
     """The purge that is under way in a view."""
     rows = fetch(connection, QUERIES["purge"])
@@ -210,12 +221,18 @@ def go_on(store: AccountStore) -> None:
         if purge is None or purge.is_done:
             return
         holds = holds_in(connection)
+        step: _Step | None
         if purge.tail_key < KEY_MAX:
             step = _tail_step(connection, purge, holds)
         elif purge.block_id < KEY_MAX:
             step = _block_step(store, connection, purge, holds)
-        else:
+        elif purge.marked < purge.target:
             step = _marking_step(store, connection, purge)
+        else:
+            step = None
+    if step is None:
+        _merge_terms(store, purge)
+        return
     with suppress(sealing.Overtaken), store.maintenance() as connection:
         if purge_in(connection) != purge or holds_in(connection) != holds:
             raise sealing.Overtaken
@@ -228,6 +245,23 @@ def go_on(store: AccountStore) -> None:
             QUERIES["purge_went_on"],
             (*progress, min(keys, default=KEY_MAX), max(keys, default=-1)),
         )
+
+
+def _merge_terms(store: AccountStore, purge: Purge) -> None:
+    """A step of merging the terms, which keep the room of deleted ones until then.
+
+    After small purges it is left to what FTS5 does by itself as more is recorded.
+    """
+    with store.maintenance() as connection:
+        merging = MERGED
+        if purge.destroyed * MERGED_PART >= one(connection, QUERIES["live"]):
+            changes = connection.total_changes()
+            # Negative: all segments are to become one (SQLite FTS5, "The 'merge' Command").
+            pages = MERGED_PAGES if purge.merging == MERGING else -MERGED_PAGES
+            fetch(connection, QUERIES["merge_terms"], (pages,))
+            if connection.total_changes() - changes >= 2:
+                merging = MERGING
+        fetch(connection, QUERIES["set_merging"], (merging,))
 
 
 def end_purge(store: AccountStore, purge: Purge) -> None:

@@ -58,6 +58,8 @@ def count(connection: apsw.Connection, match: str, low: int, high: int) -> int:
 
 def _ranges(connection: apsw.Connection, low: int, high: int) -> list[tuple[int, int]]:
     """The rows of the keys from `low` to `high`; the wide ones only where there are any."""
+    if low > high:
+        return []
     narrow = (_narrow(low - 1) + 1, _narrow(high))
     if not one(connection, QUERIES["crowded"]):
         return [narrow]

@@ -8,6 +8,8 @@ SELECT size, sealed FROM log;
 SELECT live FROM log;
 -- name: shown
 SELECT size, purged, expired, expired_high FROM log;
+-- name: expired
+SELECT expired FROM log;
 -- name: holds
 SELECT id, placed_us, placed_by, reason, user, min_us, max_us FROM hold ORDER BY id;
 -- name: secret
@@ -164,14 +166,18 @@ DELETE FROM hold WHERE id = ?;
 -- name: purge_all_again
 UPDATE log SET purged = 0, expired_high = high;
 -- name: purge
-SELECT id, target, size, root, tail_key, block_id, marked, count, low, high FROM purge;
+SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, merging FROM purge;
 -- name: begin_purge
-INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high)
-VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1);
+INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, merging)
+VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1, 0);
 -- name: purge_went_on
 UPDATE purge SET tail_key = ?1, block_id = ?2, marked = ?3, count = count + ?4, low = min(low, ?5), high = max(high, ?6);
 -- name: purge_again
-UPDATE purge SET tail_key = -1, block_id = 0, marked = 0;
+UPDATE purge SET tail_key = -1, block_id = 0, marked = 0, merging = 0;
+-- name: set_merging
+UPDATE purge SET merging = ?;
+-- name: merge_terms
+INSERT INTO term (term, rank) VALUES ('merge', ?);
 -- name: count_marking
 UPDATE log SET markings = markings + 1;
 -- name: wal_due
