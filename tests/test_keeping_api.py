@@ -321,6 +321,15 @@ def test_a_download_is_told_of(seen: Tenant) -> None:
     ]
 
 
+def test_evidence_is_told_of(seen: Tenant) -> None:
+    """As a download is."""
+    seen.record(*events(3, user="ann"))
+    assert seen.reader.get(f"{EVENTS}/evidence", params={"user": "ann"}).content.startswith(b"PK")
+    (told,) = of_the_trail(seen, "Exported")
+    assert told["description"] == "Downloaded evidence from the audit trail: user=ann"
+    assert (told["details"]["form"], told["details"]["filters"]) == ("evidence", {"user": ["ann"]})
+
+
 def test_only_downloads_that_are_given_are_told_of(seen: Tenant) -> None:
     """No HEAD, no list, no wrong request."""
     seen.record(*events(3))

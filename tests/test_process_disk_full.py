@@ -122,6 +122,23 @@ def test_a_full_disk_stops_recording_and_nothing_else(disk: Path) -> None:
         assert ids <= set(trail(admin))
 
 
+def test_a_download_that_can_not_be_told_of_is_refused(disk: Path) -> None:
+    """It goes on by itself once there is room; lists never stop."""
+    filler = Filler(disk)
+    env = {"AUDITPLANE_AUDIT_TRAIL_RECORD_READS": "true"}
+    with start(disk / "data", env=env) as server, client(server.url, server.admin_key) as admin:
+        assert admin.get(DOWNLOAD).status_code == 200
+        record_until_full(admin, filler, set())
+        for path in (DOWNLOAD, f"{EVENTS}/evidence"):
+            answer = admin.get(path, headers={"Accept": "application/json"})
+            assert "Free some room" in problems_of(answer, 507)[0]
+        assert admin.head(DOWNLOAD).status_code == 200
+        assert admin.get(EVENTS).status_code == 200
+        filler.free()
+        assert admin.get(DOWNLOAD).text.count("Exported") == 1
+        assert "Traceback" not in server.output, server.output
+
+
 def test_recorders_who_race_for_the_last_room_are_told_the_truth(disk: Path) -> None:
     """What was answered 201 while the disk filled is there, and what was refused is not."""
     data = disk / "data"

@@ -36,6 +36,6 @@ async def evidence(request: Request) -> Response:
     headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
     answer = await state.streams.start(steps, headers, ZIP)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
-    what = "Downloaded evidence of the audit trail"
+    what = "Downloaded evidence from the audit trail"
     await reads.tell(request, key, answer, what=what, form="evidence", filters=given, size=sizes[0])
     return answer

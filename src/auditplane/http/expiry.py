@@ -13,6 +13,7 @@ from typing import Final
 
 from auditplane import keeping
 from auditplane.log import Clock
+from auditplane.store.sqlite import forgetting
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.times import SECOND_US
 
@@ -80,6 +81,6 @@ class Expiry:
         more = keeping.purge(account, may_begin=may_begin)
         if more and may_begin:
             known.round_began = now
-        elif not more and not may_begin:
+        elif not more and not may_begin and forgetting.is_waiting(account.store):
             known.due = min(known.due, next_round)
         return more

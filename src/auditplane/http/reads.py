@@ -1,6 +1,7 @@
 """Who took the trail, told in the trail: an event for each download, on disk before the first byte is sent.
 
-It is not part of the answer that it tells of. Where it can't be recorded, nothing is sent.
+The evidence is a download as well. The event is not part of the answer that it tells of. Where it can't be
+recorded, nothing is sent.
 """
 
 import json
