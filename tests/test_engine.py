@@ -598,6 +598,7 @@ def test_reads_search_and_never_scan(store: AccountStore) -> None:
         "SCAN json_each VIRTUAL TABLE INDEX 1:",
         "SCAN hold",
         "SCAN purge",
+        "SCAN restored",
     }
     with store.snapshot() as connection:
         for name in QUERIES.keys() - upkeep:
