@@ -338,6 +338,9 @@ class Keeper:
         """
         deadline = time.monotonic() + FIRST_LOOK_SECONDS_MAX
         for name in self._folder.accounts():
+            mark = self._folder.wal_mark(name)
+            if not mark[1]:
+                self._seen[name] = mark
             if time.monotonic() > deadline or self._tend(name, partial(self._expiry.tend, name)):
                 self._again.add(name)
 

@@ -72,12 +72,17 @@ class DataFolder:
         return self.wal_mark(name)[1] == 0 and header[_FORMAT] == len(MIGRATIONS).to_bytes(4, "big")
 
     def wal_mark(self, name: str) -> tuple[int, int]:
-        """Changes whenever something was written to the log of an account."""
-        try:
+        """Changes whenever something was written to the log of an account, to open and close it is no matter.
+
+        Who closes it last copies the write-ahead log, of which the second number is the size, and removes it.
+        """
+        with suppress(FileNotFoundError):
             found = (self._accounts / f"{name}.db-wal").stat()
-        except FileNotFoundError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_size
+            if found.st_size:
+                return found.st_mtime_ns, found.st_size
+        with suppress(FileNotFoundError):
+            return (self._accounts / f"{name}.db").stat().st_mtime_ns, 0
+        return 0, 0
 
     def log_bytes(self, name: str) -> int:
         """The size of the files of an account's log; zero when it has none."""
