@@ -167,6 +167,7 @@ class _Check:
         self._tell_missing(events)
         events.check_order()
         events.check_erased()
+        events.check_telling()
         events.given.check_rest(store, self._folder)
         check_log(log, entries, events, blocks, self._add)
         if found_by is not None and found_by.differs():

@@ -2,8 +2,9 @@
 
 Events expire when they were committed longer ago than the retention of their account: a timestamp is never
 later than the commit, but for some microseconds. They are hidden at once, and destroyed in rounds. What a
-hold covers does not expire and can't be erased. What was destroyed keeps its place and its hash in the log,
-so that all proofs stay valid; `forgotten` says how the log accounts for it.
+hold covers does not expire and can't be erased, nor does what tells of purges and erasures. What was
+destroyed keeps its place and its hash in the log, so that all proofs stay valid; `forgotten` says how the log
+accounts for it.
 """
 
 import base64
@@ -106,23 +107,18 @@ def purge(account: Account, *, may_begin: bool) -> bool:
     if going is None:
         if may_begin:
             event_id = ulid.make(account.clock() << COUNTER_BITS, os.urandom(ulid.RANDOM_BYTES))
-            forgetting.begin_purge(account.store, event_id, _is_worth_purging)
+            forgetting.begin_purge(account.store, event_id)
         return may_begin and forgetting.purge_under_way(account.store) is not None
     if not going.is_done:
         forgetting.go_on(account.store)
         return True
     if going.destroyed:
-        # The id is that of the round: what is told twice, after a crash, is recorded once.
-        (result,) = log.record(account.store, [_purge_request(account, going)], account.clock)
-        if isinstance(result, Exception):
-            raise result
+        with account.store.transaction() as transaction:
+            if transaction.find(going.id) is None:  # else it was told of before a crash
+                log.add(transaction, _purge_request(account, going), account.clock)
+                forgetting.note_told(transaction)
     forgetting.end_purge(account.store, going)
     return True
-
-
-def _is_worth_purging(stored: Stored) -> bool:
-    """A log that is left alone must not tell for ever of having purged what told of purges."""
-    return PURGED_BEFORE not in told(stored.doc, stored.stamp)
 
 
 def _purge_request(account: Account, done: Purge) -> log.Request:
@@ -258,6 +254,7 @@ def _erase(account: Account, events: Sequence[Stored], reason: str) -> None:
                 what = f"Erased {len(erased):,} event{'s' * (len(erased) > 1)}: {reason}"
                 details = {ERASED: sorted(event.index for event in erased), "reason": reason}
                 log.add(transaction, account.request(DELETED, what, details), account.clock)
+                forgetting.note_told(transaction)
         # What went in between, by a purge, is not there any more.
         done = {event.index for event in erased}.union(event.index for event in some if event not in there)
         left = [event for event in left if event.index not in done]

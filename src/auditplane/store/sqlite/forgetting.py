@@ -9,7 +9,7 @@ marks the entries last: until then, an event that is missing was one that had ex
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +24,7 @@ from auditplane.store.sqlite import block, postings, sealing
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.block import GONE, Header, Sealed
 from auditplane.store.sqlite.database import fetch, one
-from auditplane.store.sqlite.shown import holds_in, is_held, shown_in
+from auditplane.store.sqlite.shown import holds_in, is_held, shown_in, told_in
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
 from auditplane.store.sqlite.tree import Tree
 from auditplane.times import parse_rfc3339
@@ -33,7 +33,6 @@ from auditplane.ulid import CHARS as ULID_CHARS
 TAIL_ROWS_AT_ONCE: Final = 2_048
 BLOCKS_AT_ONCE: Final = 4
 ENTRIES_AT_ONCE: Final = 65_536
-FEW_EXPIRED: Final = 500
 MERGED_PART: Final = 4
 MERGED_PAGES: Final = 500
 MERGING: Final = 1
@@ -69,6 +68,11 @@ class Purge(NamedTuple):
     def is_done(self) -> bool:
         """Whether all is destroyed, and only its event and its end are due."""
         return self.merging == MERGED
+
+
+def note_told(transaction: Transaction) -> None:
+    """Keeps the event that was added last, which says why others are gone, from expiring."""
+    fetch(transaction.connection, QUERIES["add_told"], (transaction.state.size - 1,))
 
 
 # Retention and holds.
@@ -193,17 +197,10 @@ def purge_under_way(store: AccountStore) -> Purge | None:
         return purge_in(connection)
 
 
-def begin_purge(store: AccountStore, event_id: str, is_worth_it: Callable[[Stored], bool]) -> None:
-    """Begins to destroy what has expired, unless that is under way, or nothing has.
-
-    Of a few events, one at least must be worth it.
-    """
+def begin_purge(store: AccountStore, event_id: str) -> None:
+    """Begins to destroy what has expired, unless that is under way, or nothing has."""
     with store.snapshot() as connection:
         shown = shown_in(connection)
-        if shown.expired - shown.purged <= FEW_EXPIRED and not any(
-            is_worth_it(stored) for stored in _stored(store, connection, shown.purged, shown.expired)
-        ):
-            return
         log_root = root(shown.size, Tree(store, connection).nodes(shown.size))
     with store.maintenance() as connection:
         if shown.hides and purge_in(connection) is None:
@@ -315,7 +312,7 @@ def _tail_step(connection: apsw.Connection, purge: Purge, holds: Sequence[Hold])
         tail_key=rows[-1].key if rows else KEY_MAX,
         block_id=purge.block_id,
         marked=range(purge.marked, purge.marked),
-        in_tail=_not_held(rows, holds),
+        in_tail=_doomed(connection, rows, holds),
     )
 
 
@@ -328,7 +325,7 @@ def _block_step(
     for header in headers:
         events = sealing.events_of(store, connection, header)
         expired = [event for event in events if event.index < purge.target]
-        doomed = {event.key for event in _not_held(expired, holds)}
+        doomed = {event.key for event in _doomed(connection, expired, holds)}
         if doomed:
             cuts.append(cut(store, header, events, doomed))
     return _Step(
@@ -348,7 +345,12 @@ def _marking_step(store: AccountStore, connection: apsw.Connection, purge: Purge
     return _Step(tail_key=purge.tail_key, block_id=purge.block_id, marked=marked, left=left)
 
 
-def _not_held(events: Sequence[Stored], holds: Sequence[Hold]) -> Sequence[Stored]:
+def _doomed(connection: apsw.Connection, events: Sequence[Stored], holds: Sequence[Hold]) -> Sequence[Stored]:
+    """Those of some events that have expired which nothing keeps."""
+    indexes = [event.index for event in events]
+    told = told_in(connection, min(indexes, default=0), max(indexes, default=-1) + 1)
+    if told:
+        events = [event for event in events if event.index not in told]
     if not holds:
         return events
     decoded = decode_docs([event.doc for event in events])

@@ -8,6 +8,10 @@ SELECT size, sealed FROM log;
 SELECT live FROM log;
 -- name: shown
 SELECT size, purged, expired, expired_high FROM log;
+-- name: told_between
+SELECT idx FROM told WHERE idx >= ? AND idx < ?;
+-- name: add_told
+INSERT INTO told (idx) VALUES (?);
 -- name: expired
 SELECT expired FROM log;
 -- name: holds
@@ -35,7 +39,7 @@ SELECT idx, doc, stamp FROM tail WHERE key = ?;
 -- name: tail_top
 SELECT key FROM tail WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1;
 -- name: tail_keys
-SELECT key FROM tail;
+SELECT key, idx FROM tail;
 -- name: tail_from
 SELECT key, idx, doc FROM tail WHERE idx >= ? ORDER BY key;
 -- name: tail_low

@@ -4,7 +4,7 @@ What has expired is a beginning of the log, as age counts from the commit. It is
 later, in small steps: only the events from `purged` to before `expired` can be stored and yet not be shown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -20,13 +20,17 @@ from auditplane.times import parse_rfc3339
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is shown below the index `size`. No event that is hidden has a key above `high`."""
+    """What is shown below the index `size`. No event that is hidden has a key above `high`.
+
+    `told` are the indexes of events that could have expired and have not, as they say why others are gone.
+    """
 
     size: int
     purged: int
     expired: int
     high: int
-    holds: Sequence[Hold]
+    holds: Sequence[Hold] = ()
+    told: Collection[int] = ()
 
     @property
     def hides(self) -> bool:
@@ -39,7 +43,12 @@ class Shown:
 
     def none(self, header: Header) -> bool:
         """Whether no event of a block is shown for certain, by their indexes."""
-        return not self.holds and header.last_index < self.expired and header.first_index >= self.purged
+        return (
+            not self.holds
+            and header.last_index < self.expired
+            and header.first_index >= self.purged
+            and not any(header.first_index <= index <= header.last_index for index in self.told)
+        )
 
     def event(self, index: int, doc: bytes) -> bool:
         """Whether an event is shown."""
@@ -51,18 +60,24 @@ class Shown:
 
     def has_expired(self, index: int) -> bool:
         """Whether an event that is stored has expired, unless a hold keeps it."""
-        return self.purged <= index < self.expired
+        return self.purged <= index < self.expired and index not in self.told
 
 
 def shown_in(connection: apsw.Connection, size: int | None = None) -> Shown:
     """What a view shows, of the whole log or of the events below `size`."""
     whole, purged, expired, high = fetch(connection, QUERIES["shown"])[0]
-    holds: Sequence[Hold] = ()
-    if purged < expired:
-        holds = holds_in(connection)
-        if any(hold.keeps_all for hold in holds):
-            expired = purged
-    return Shown(whole if size is None else size, purged, expired, high, holds)
+    size = whole if size is None else size
+    if purged == expired:
+        return Shown(size, purged, expired, high)
+    holds = holds_in(connection)
+    if any(hold.keeps_all for hold in holds):
+        return Shown(size, purged, purged, high)
+    return Shown(size, purged, expired, high, holds, told_in(connection, purged, expired))
+
+
+def told_in(connection: apsw.Connection, start: int, end: int) -> Collection[int]:
+    """The indexes from `start` to before `end` of events that say why others are gone."""
+    return {row[0] for row in fetch(connection, QUERIES["told_between"], (start, end))}
 
 
 def holds_in(connection: apsw.Connection) -> list[Hold]:

@@ -1,8 +1,9 @@
 """Which events of the tail hold which exact values: kept in memory, and brought up to date when asked.
 
 Events are indexed for good when they are sealed, which recording needs not wait for. Each process keeps its
-own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed. A tail
-that has become very long, as more is recorded than can be sealed, is looked through at each question.
+own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed or
+destroyed. A tail that has become very long, as more is recorded than can be sealed, is looked through at each
+question.
 """
 
 import threading
@@ -67,10 +68,10 @@ class TailIndex:
             self._size = size
 
     def _forget(self, connection: apsw.Connection) -> None:
-        """Forgets what is no longer in the tail."""
-        rows = {row[0] for row in fetch(connection, QUERIES["tail_keys"])}
-        self._indexes = {key: index for key, index in self._indexes.items() if key in rows}
-        left = {value: keys & rows for value, keys in self._keys.items()}
+        """Forgets what is no longer in the tail; the key of an event that was destroyed may be used again."""
+        rows = dict(fetch(connection, QUERIES["tail_keys"]))
+        self._indexes = {key: index for key, index in self._indexes.items() if rows.get(key) == index}
+        left = {value: keys & self._indexes.keys() for value, keys in self._keys.items()}
         self._keys = defaultdict(set, {value: keys for value, keys in left.items() if keys})
 
     def _learn(self, connection: apsw.Connection, size: int) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from auditplane import ulid
 from auditplane.event import DEFAULT_ACCOUNT, Event, decode_doc, decode_docs
-from auditplane.forgotten import Accounts
+from auditplane.forgotten import Accounts, told
 from auditplane.store.sqlite.checks import QUERIES, Problem, telling
 from auditplane.store.sqlite.checks.entries import EXPECTED, SEEN, TAKEN_OUT, Entries
 from auditplane.store.sqlite.checks.given import Given
@@ -58,6 +58,7 @@ class Events:
         self.low, self.high = (1 << 63) - 1, -1
         self.hidden_high = -1
         self.purge_target = 0
+        self.telling: set[int] = set()
 
     def take(
         self, keys: Sequence[int], indexes: Sequence[int], docs: Sequence[bytes], stamps: Sequence[bytes]
@@ -93,7 +94,7 @@ class Events:
         if min(indexes) >= 0 and max(indexes) < self._entries.size:
             due_keys, due_hashes = self._entries.of(indexes)
             if due_keys == list(keys) and due_hashes == b"".join(hashes) and self._entries.mark_seen(indexes):
-                self._learn(docs, stamps)
+                self._learn(indexes, docs, stamps)
                 return
         whole = dict(zip(hashes, indexes, strict=True))
         for row in zip(keys, indexes, docs, stamps, hashes, strict=True):
@@ -120,7 +121,7 @@ class Events:
                 f"{name}: its text or its stamp was changed; {self._changed(index, due_hash, others)}"
             )
         elif state != SEEN:
-            self._learn([doc], [stamp])
+            self._learn([index], [doc], [stamp])
         if state != TAKEN_OUT:
             self._entries.states[index] = SEEN
 
@@ -131,10 +132,12 @@ class Events:
             return f"what was recorded as event {index} stands in the place of event {other}"
         return f"the log has committed to {due.hex()}"
 
-    def _learn(self, docs: Sequence[bytes], stamps: Sequence[bytes]) -> None:
-        for doc, stamp in zip(docs, stamps, strict=True):
+    def _learn(self, indexes: Sequence[int], docs: Sequence[bytes], stamps: Sequence[bytes]) -> None:
+        for index, doc, stamp in zip(indexes, docs, stamps, strict=True):
             if _ACCOUNTS_FOR in doc:
                 self.accounts.learn(doc, stamp)
+                if told(doc, stamp):
+                    self.telling.add(index)
 
     def _decoded(self, indexes: Sequence[int], docs: Sequence[bytes]) -> list[Event] | None:
         try:
@@ -235,6 +238,8 @@ class Events:
             found = given.get(event_id)
             if not ulid.is_ulid(event_id):
                 self._problem(f"{_name(index, event_id)}: its id is no ULID")
+            elif found is not None and found != key and index < self._hidden.stop:
+                continue  # it has expired, so its id was free for a later one
             elif found is not None and found != key:
                 self._problem(
                     f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}"
@@ -276,13 +281,21 @@ class Events:
         """The ids that can't be recorded again are of events that the log says were erased."""
         with telling(self._problem, "the table of erased ids", self._folder):
             for event_id, index in self._connection.execute(QUERIES["erased"]):
-                # What told of an erasure may have expired since, and what it told of with it.
-                if not 0 <= index < self._entries.size or (
-                    index >= self.purge_target and self.accounts.unexplained([index])
-                ):
+                if not 0 <= index < self._entries.size or index not in self.accounts.erased:
                     self._problem(f"the id {event_id} is kept as that of event {index}, which was not erased")
                 elif not ulid.is_ulid(event_id) or self._entries.states[index] != TAKEN_OUT:
                     self._problem(f"event {index} (id {event_id}): it was erased, and its entry is as before")
+
+    def check_telling(self) -> None:
+        """The events that are kept from expiring are those that say why others are gone."""
+        with telling(self._problem, "the table of what tells of others", self._folder):
+            kept = {index for (index,) in fetch(self._connection, QUERIES["told"])}
+            for index in sorted(kept ^ self.telling):
+                self._problem(
+                    f"event {index}: it is kept from expiring, and does not say why others are gone"
+                    if index in kept
+                    else f"event {index}: it says why others are gone, and is not kept from expiring"
+                )
 
     def find_purge(self) -> None:
         """A purge that is under way takes events out first, then marks their entries, then tells of it."""

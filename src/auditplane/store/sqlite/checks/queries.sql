@@ -39,6 +39,8 @@ SELECT count(*) FROM given;
 SELECT CAST(id AS TEXT), key FROM given WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each(?));
 -- name: erased
 SELECT CAST(id AS TEXT), idx FROM erased;
+-- name: told
+SELECT idx FROM told;
 -- name: purge_target
 SELECT target FROM purge;
 -- name: schema

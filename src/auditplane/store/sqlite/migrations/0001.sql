@@ -107,6 +107,9 @@ CREATE TABLE erased (
     id BLOB PRIMARY KEY, idx INTEGER NOT NULL, at_us INTEGER NOT NULL, reason TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The indexes of events that say why others are gone: they don't expire.
+CREATE TABLE told (idx INTEGER PRIMARY KEY) STRICT;
+
 -- The legal holds that are in force. Null is any user, or no bound.
 CREATE TABLE hold (
     id TEXT PRIMARY KEY,
