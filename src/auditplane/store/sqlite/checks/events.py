@@ -238,8 +238,8 @@ class Events:
             found = given.get(event_id)
             if not ulid.is_ulid(event_id):
                 self._problem(f"{_name(index, event_id)}: its id is no ULID")
-            elif found is not None and found != key and index < self._hidden.stop:
-                continue  # it has expired, so its id was free for a later one
+            elif index < self._hidden.stop:
+                continue  # it has expired, unless it is held: its id was free for a later one
             elif found is not None and found != key:
                 self._problem(
                     f"{_name(index, event_id)}: it stands at the key {key}, its id leads to {found}"
