@@ -334,7 +334,7 @@ class Keeper:
     def look_first(self) -> None:
         """Hides what has expired while no server ran; where there are very many accounts, in the first ones.
 
-        The thread comes to the others at once. To open an account takes 2 ms and more.
+        The thread comes to the others at once. To open an account takes a millisecond.
         """
         deadline = time.monotonic() + FIRST_LOOK_SECONDS_MAX
         for name in self._folder.accounts():
