@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from auditplane import limits, log, ulid
-from auditplane.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditplane.errors import Conflict, Gone, InvalidInput, NotFound, Unavailable
 from auditplane.event import Rules, decode_doc, parse
 from auditplane.forgotten import DELETED, ERASED, KIND, PURGED_BEFORE, SYSTEM, told
 from auditplane.query import Query, fold
@@ -235,10 +235,17 @@ def _pages(store: AccountStore, query: Query) -> Iterator[list[Stored]]:
     cursor = None
     while True:
         docs, cursor, _ = log.page(store, replace(query, cursor=cursor), ERASED_PAGE_EVENTS)
-        found = (store.get(decode_doc(doc).id or "") for doc in docs)
+        found = (_still_there(store, decode_doc(doc).id or "") for doc in docs)
         yield [stored for stored in found if stored is not None]
         if cursor is None:
             return
+
+
+def _still_there(store: AccountStore, event_id: str) -> Stored | None:
+    try:
+        return store.get(event_id)
+    except Gone:
+        return None
 
 
 def _erase(account: Account, events: Sequence[Stored], reason: str) -> None:
