@@ -175,7 +175,8 @@ def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
         postings: "NARROW_COUNTERS",
         tail: "ONE_BY_ONE_MAX INDEXED_EVENTS_MAX SCANNED_AT_ONCE",
         account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
-        forgetting: "TAIL_ROWS_AT_ONCE BLOCKS_AT_ONCE ENTRIES_AT_ONCE ERASED_AT_ONCE",
+        forgetting: "TAIL_ROWS_AT_ONCE BLOCKS_AT_ONCE ENTRIES_AT_ONCE ERASED_AT_ONCE GIVEN_BACK_PART "
+        "MOVED_EVENTS_MAX MERGED_PAGES DROPPED_ROWS",
         keeping: "ERASED_PAGE_EVENTS",
         limits: "CHUNK_BYTES PAGE_BYTES_MAX",
         ulid: "COUNTERS",
@@ -408,19 +409,19 @@ class Model:
 
     # Reading.
 
-    def docs(self, query: Query, size: int | None = None, *, ever: bool = False) -> list[bytes]:
-        """The docs of an answer that shows the first `size` events; with `ever` also what went since."""
+    def docs(self, query: Query, size: int | None = None) -> list[bytes]:
+        """The docs of an answer that shows the first `size` events."""
+        return [kept.doc for kept in self.ever(query, size) if self.is_shown(kept)]
+
+    def ever(self, query: Query, size: int | None = None) -> list[Kept]:
+        """What an answer has or had, in its order."""
         size = self.size if size is None else size
         if query.order is Order.RECORDED:
             first = 0 if query.after is None else query.after + 1
             found: Iterable[Kept] = self.kept[max(first, 0) :]
         else:
             found = self.by_key if query.order is Order.ASC else reversed(self.by_key)
-        return [
-            kept.doc
-            for kept in found
-            if kept.index < size and (ever or self.is_shown(kept)) and query.matches(kept.event)
-        ]
+        return [kept for kept in found if kept.index < size and query.matches(kept.event)]
 
     def check_answer(self, store: AccountStore, query: Query, form: Form, *, packed: bool) -> None:
         """The whole answer in one form."""

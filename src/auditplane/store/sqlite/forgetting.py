@@ -33,10 +33,14 @@ from auditplane.ulid import CHARS as ULID_CHARS
 TAIL_ROWS_AT_ONCE: Final = 2_048
 BLOCKS_AT_ONCE: Final = 4
 ENTRIES_AT_ONCE: Final = 65_536
-MERGED_PART: Final = 4
-MERGED_PAGES: Final = 500
+GIVEN_BACK_PART: Final = 4
+MERGED_PAGES: Final = 16
+MOVED_EVENTS_MAX: Final = 20_000
+DROPPED_ROWS: Final = 512
+# How far the room of the terms is given back; nothing was done yet is 0.
 MERGING: Final = 1
-MERGED: Final = 2
+DROPPING: Final = 2
+GIVEN_BACK: Final = 3
 ERASED_AT_ONCE: Final = 256
 
 # Where the id stands in a doc.
@@ -47,9 +51,9 @@ class Purge(NamedTuple):
     """A purge that is under way.
 
     It destroys what has expired with an index below `target`; `size` and `root` are those of the log when it
-    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `marked` and `merging` are
-    how far it came in the tail, in the blocks, in the entries and in merging terms. `destroyed`, `low` and
-    `high` are the number of the events that it destroyed and the bounds of their keys.
+    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `marked` and `giving_back`
+    say how far it came in the tail, in the blocks, in the entries and in giving back the room of terms.
+    `destroyed`, `low` and `high` are the number of the events that it destroyed and the bounds of their keys.
     """
 
     id: str
@@ -62,12 +66,12 @@ class Purge(NamedTuple):
     destroyed: int
     low: int
     high: int
-    merging: int
+    giving_back: int
 
     @property
     def is_done(self) -> bool:
         """Whether all is destroyed, and only its event and its end are due."""
-        return self.merging == MERGED
+        return self.marked >= self.target and self.giving_back == GIVEN_BACK
 
 
 def note_told(transaction: Transaction) -> None:
@@ -228,7 +232,7 @@ def go_on(store: AccountStore) -> None:
         else:
             step = None
     if step is None:
-        _merge_terms(store, purge)
+        _give_back_terms(store, purge)
         return
     with suppress(sealing.Overtaken), store.maintenance() as connection:
         if purge_in(connection) != purge or holds_in(connection) != holds:
@@ -244,21 +248,67 @@ def go_on(store: AccountStore) -> None:
         )
 
 
-def _merge_terms(store: AccountStore, purge: Purge) -> None:
-    """A step of merging the terms, which keep the room of deleted ones until then.
+def _give_back_terms(store: AccountStore, purge: Purge) -> None:
+    """A step of giving back the room of deleted terms, which FTS5 keeps until it merges them.
 
-    After small purges it is left to what FTS5 does by itself as more is recorded.
+    After small purges that is left to what it does by itself as more is recorded. A step of merging is
+    bounded by what it writes: where hardly anything is left to write, the few terms go to a new table.
     """
+    if purge.giving_back == DROPPING:
+        _drop_old_terms(store)
+        return
+    with store.snapshot() as connection:
+        live = one(connection, QUERIES["live"])
+    if purge.destroyed * GIVEN_BACK_PART < live:
+        _set_giving_back(store, GIVEN_BACK)
+    elif live <= MOVED_EVENTS_MAX:
+        _move_terms(store)
+    else:
+        _merge_terms(store, purge)
+
+
+def _merge_terms(store: AccountStore, purge: Purge) -> None:
     with store.maintenance() as connection:
-        merging = MERGED
-        if purge.destroyed * MERGED_PART >= one(connection, QUERIES["live"]):
-            changes = connection.total_changes()
-            # Negative: all segments are to become one (SQLite FTS5, "The 'merge' Command").
-            pages = MERGED_PAGES if purge.merging == MERGING else -MERGED_PAGES
-            fetch(connection, QUERIES["merge_terms"], (pages,))
-            if connection.total_changes() - changes >= 2:
-                merging = MERGING
-        fetch(connection, QUERIES["set_merging"], (merging,))
+        changes = connection.total_changes()
+        # Negative: all segments are to become one (SQLite FTS5, "The 'merge' Command").
+        pages = MERGED_PAGES if purge.giving_back == MERGING else -MERGED_PAGES
+        fetch(connection, QUERIES["merge_terms"], (pages,))
+        ended = connection.total_changes() - changes < 2
+        fetch(connection, QUERIES["set_giving_back"], (GIVEN_BACK if ended else MERGING,))
+
+
+def _move_terms(store: AccountStore) -> None:
+    """Puts a new table in place of that of the terms, with those of the sealed events that there are."""
+    with store.snapshot() as connection:
+        ids = fetch(connection, QUERIES["block_ids"])
+        headers = fetch(connection, QUERIES["blocks_to_purge"], (0, KEY_MAX, KEY_MAX))
+        rows: list[tuple[int, str]] = []
+        for header in headers:
+            events = sealing.events_of(store, connection, Header(*header))
+            tokens = map(store.terms.of_event, decode_docs([event.doc for event in events]))
+            rows += zip(postings.rowids([event.key for event in events]), tokens, strict=True)
+    with suppress(sealing.Overtaken), store.maintenance() as connection:
+        if fetch(connection, QUERIES["block_ids"]) != ids:
+            raise sealing.Overtaken
+        fetch(connection, QUERIES["set_terms_aside"])
+        fetch(connection, QUERIES["make_terms"])
+        connection.executemany(QUERIES["add_term"], rows)
+        fetch(connection, QUERIES["set_giving_back"], (DROPPING,))
+
+
+def _drop_old_terms(store: AccountStore) -> None:
+    """Drops some of the table that was put aside; all of it at once would take long."""
+    with store.maintenance() as connection:
+        changes = connection.total_changes()
+        fetch(connection, QUERIES["drop_some_old_terms"], (DROPPED_ROWS,))
+        if connection.total_changes() == changes:
+            fetch(connection, QUERIES["drop_old_terms"])
+            fetch(connection, QUERIES["set_giving_back"], (GIVEN_BACK,))
+
+
+def _set_giving_back(store: AccountStore, state: int) -> None:
+    with store.maintenance() as connection:
+        fetch(connection, QUERIES["set_giving_back"], (state,))
 
 
 def end_purge(store: AccountStore, purge: Purge) -> None:

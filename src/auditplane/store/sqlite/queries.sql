@@ -170,16 +170,26 @@ DELETE FROM hold WHERE id = ?;
 -- name: purge_all_again
 UPDATE log SET purged = 0, expired_high = high;
 -- name: purge
-SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, merging FROM purge;
+SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back FROM purge;
 -- name: begin_purge
-INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, merging)
+INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back)
 VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1, 0);
 -- name: purge_went_on
 UPDATE purge SET tail_key = ?1, block_id = ?2, marked = ?3, count = count + ?4, low = min(low, ?5), high = max(high, ?6);
 -- name: purge_again
-UPDATE purge SET tail_key = -1, block_id = 0, marked = 0, merging = 0;
--- name: set_merging
-UPDATE purge SET merging = ?;
+UPDATE purge SET tail_key = -1, block_id = 0, marked = 0;
+-- name: set_giving_back
+UPDATE purge SET giving_back = ?;
+-- name: block_ids
+SELECT id FROM block ORDER BY id;
+-- name: set_terms_aside
+ALTER TABLE term RENAME TO old_term;
+-- name: make_terms
+CREATE VIRTUAL TABLE term USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');
+-- name: drop_some_old_terms
+DELETE FROM old_term_data WHERE id IN (SELECT id FROM old_term_data LIMIT ?);
+-- name: drop_old_terms
+DROP TABLE old_term;
 -- name: merge_terms
 INSERT INTO term (term, rank) VALUES ('merge', ?);
 -- name: count_marking

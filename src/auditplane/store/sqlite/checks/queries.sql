@@ -43,6 +43,8 @@ SELECT CAST(id AS TEXT), idx FROM erased;
 SELECT idx FROM told;
 -- name: purge_target
 SELECT target FROM purge;
+-- name: dropping
+SELECT 1 FROM purge WHERE giving_back = ?;
 -- name: schema
 SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name;
 -- name: open_vocabulary

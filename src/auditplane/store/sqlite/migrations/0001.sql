@@ -123,8 +123,8 @@ CREATE TABLE hold (
 
 -- The purge that is under way: it destroys what has expired with an index below `target`. `id` is that of the
 -- event that will tell of it; `tail_key`, `block_id` and `marked` are how far it came in the tail, the blocks and the entries; `count`,
--- `low` and `high` are the number and the bounds of the keys of what is destroyed so far; `merging` is 2 when
--- the room of the terms is given back.
+-- `low` and `high` are the number and the bounds of the keys of what is destroyed so far; `giving_back` is how far
+-- the room of their terms is given back (see forgetting.py).
 CREATE TABLE purge (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id TEXT NOT NULL,
@@ -137,7 +137,7 @@ CREATE TABLE purge (
     count INTEGER NOT NULL,
     low INTEGER NOT NULL,
     high INTEGER NOT NULL,
-    merging INTEGER NOT NULL
+    giving_back INTEGER NOT NULL
 ) STRICT;
 
 -- Exact values of sealed events (rowid: see postings.py); words of blocks, rowid = the id of the block.
