@@ -95,6 +95,7 @@ def type_in(server: Server, script: str) -> str:
         "recording.md",
         "reading.md",
         "proving.md",
+        "auditing.md",
         "backup.md",
         "keeping.md",
         "command-line.md",

@@ -32,7 +32,7 @@ from auditplane.cli.remembered import Remembered
 from auditplane.cli.verifier_keys import verifier_keys
 from auditplane.cli.watching import Seen, Watch
 from auditplane.client import Client, ConnectionLost
-from auditplane.errors import InvalidConfig, ProofError
+from auditplane.errors import InvalidConfig, ProofError, Refused
 from auditplane.event import Rules, parse
 from auditplane.forgotten import SYSTEM
 from auditplane.signing import log_key, make_log_key
@@ -348,23 +348,33 @@ def test_what_expired_is_told_of_when_it_is_purged(data: Path, tmp_path: Path) -
         seen = watch.look(lambda *_: None)
         assert seen.gone > 300
         assert seen.untold == 0
-        add(data, ACCOUNT, 50)
+        add(data, ACCOUNT, 600)
         size = store.size()
         keeping.expire(account, 30)
         add(data, ACCOUNT, 10)
         time.sleep(1.1)
-        untold = watch.look(lambda *_: None).untold
-        assert untold == size - seen.checkpoint.size
+        before = watch.look(lambda *_: None)
+        assert before.untold == size - seen.checkpoint.size
+        assert before.shown == count_shown(api, before)
         while keeping.purge(account, may_begin=True):
             pass
         time.sleep(1.1)
-        assert watch.look(lambda *_: None).untold == 0
+        seen = watch.look(lambda *_: None)
+        assert seen.untold == 0
+        # Some of what it tells of lies before what was read this time.
+        assert seen.gone > seen.checkpoint.size - seen.start
+        assert seen.shown == count_shown(api, seen)
         with store.maintenance() as connection:  # one more, which nothing tells of and which is not old
             fetch(connection, "DELETE FROM tail WHERE idx = (SELECT max(idx) - 3 FROM tail)")
         again = Watch(api, [signer(data).verifier], Remembered(str(tmp_path / "other")))
         with pytest.raises(ProofError, match="the log does not say why"):
             again.look(lambda *_: None)
     folder.close()
+
+
+def count_shown(api: Client, seen: Seen) -> int:
+    """How many events are served of those that a look read."""
+    return len(list(api.entry_lines(ACCOUNT, seen.start, seen.checkpoint.size)))
 
 
 def test_the_command_says_what_was_proved(data: Path, tmp_path: Path) -> None:
@@ -681,6 +691,25 @@ def test_a_forged_path_between_checkpoints_is_a_fork(data: Path, tmp_path: Path)
             ):
                 someone.look(proxy.url)
         assert someone.look(proxy.url).checkpoint.size == size + 3
+
+
+def test_where_the_path_is_refused_both_checkpoints_are_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not prove its growth must not get off without evidence."""
+    someone = outsider(data, tmp_path / "state")
+
+    def refuse(*_: object) -> None:
+        raise Refused(404, "There is nothing here.")
+
+    with start(data) as server:
+        someone.look(server.url)
+        post(server, someone.secret, 3)
+        wait_for_checkpoint()
+        monkeypatch.setattr(Client, "consistency", refuse)
+        with pytest.raises(ProofError, match=r"does not prove.*nothing here\. Both signed checkpoints"):
+            someone.look(server.url)
+    assert len(list(tmp_path.glob("state/*.fork-*"))) == 2
 
 
 # Keys and what is remembered.

@@ -12,6 +12,7 @@ from auditplane.cli.output import check_file
 from auditplane.cli.progress import progress
 
 if TYPE_CHECKING:
+    from auditplane.backup import Manifest
     from auditplane.signing import LogKey
 
 
@@ -52,9 +53,7 @@ def backup(
             settings.data, wanted, Path(folder), _key(settings), with_key=with_key, watch=progress
         )
     events = sum(account.size for account in manifest.accounts)
-    print(
-        f"Backed up {events:,} events of {len(manifest.accounts):,} accounts to {folder}, and checked them."
-    )
+    print(f"Backed up {events:,} events of {_accounts(manifest)} to {folder}, and checked them.")
     if not manifest.with_key:
         print("The key that signs checkpoints is not in it: keep a copy of that elsewhere.")
 
@@ -89,7 +88,7 @@ def restore(
     manifest = run(Path(folder), path, clock, watch=progress)
     events = sum(account.size for account in manifest.accounts)
     print(
-        f"Restored {events:,} events of {len(manifest.accounts):,} accounts to {path}, and checked them. "
+        f"Restored {events:,} events of {_accounts(manifest)} to {path}, and checked them. "
         f"They are those of {manifest.at}.\n"
         "- What was recorded later is not in it. Whoever keeps a checkpoint from later will see that this "
         "log does not continue it: tell them first.\n"
@@ -102,3 +101,8 @@ def restore(
             f"the server starts. If it is lost, make another one: auditplane log rotate --lost --data {path}"
         )
     print(f"- Nothing is signed until you confirm: auditplane log confirm --data {path}")
+
+
+def _accounts(manifest: "Manifest") -> str:
+    count = len(manifest.accounts)
+    return f"{count:,} account{'s' * (count != 1)}"

@@ -50,7 +50,7 @@ def _tell(origin: str, seen: Seen, remembered: Remembered) -> None:
             said.append(_events(seen))
     if seen.untold:
         said.append(
-            f"{seen.untold:,} have expired by the word of the server; the log tells of it within the hour, "
+            f"{_expired(seen)} by the word of the server; the log tells of it within the hour, "
             "and the next look checks that."
         )
     if not seen.texts:
@@ -81,15 +81,28 @@ def _history(seen: Seen) -> str:
 
 
 def _events(seen: Seen) -> str:
-    shown = seen.checkpoint.size - seen.start - seen.gone
-    text = f"{shown:,} events are shown; each is what was recorded there, in the order of their recording."
-    told = seen.gone - seen.untold
-    return f"{text} {told:,} are gone, and the log says why." if told > 0 else text
+    are = "event is" if seen.shown == 1 else "events are"
+    text = f"{seen.shown:,} {are} shown; each is what was recorded there, in the order of their recording."
+    return f"{text} {_gone(seen)}, and the log says why." if _told(seen) else text
+
+
+def _told(seen: Seen) -> int:
+    """How many are gone of which the log says why."""
+    return seen.gone - seen.untold
+
+
+def _gone(seen: Seen) -> str:
+    return f"{_told(seen):,} {'is' if _told(seen) == 1 else 'are'} gone"
+
+
+def _expired(seen: Seen) -> str:
+    return f"{seen.untold:,} {'has' if seen.untold == 1 else 'have'} expired"
 
 
 def _tell_growth(seen: Seen) -> None:
     size = seen.checkpoint.size
     new = size - (seen.before.size if seen.before else 0)
     what = "all fits" if seen.texts else "the commitments fit, texts were not checked"
-    gone = f", {seen.gone:,} gone and accounted for" if seen.gone else ""
+    gone = f", {_told(seen):,} gone and accounted for" if _told(seen) else ""
+    gone += f", {_expired(seen)} by the word of the server" if seen.untold else ""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {size:,} entries, {new:,} new: {what}{gone}.", flush=True)

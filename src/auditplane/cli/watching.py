@@ -30,14 +30,16 @@ Report = Callable[[int, int], None]
 class Seen:
     """What was verified.
 
-    `before` is the checkpoint that was remembered, if any. Entries were read from `start` on, `gone` of them
-    without their events, for which the log accounts but for `untold`, which the server says have expired, and
-    of which the log is to tell when they are purged; `texts` tells whether events were looked at.
+    `before` is the checkpoint that was remembered, if any. Entries were read from `start` on, `shown` of them
+    with their events. `gone` are those without, and those of before of which the log had not told yet. It
+    accounts for them but for `untold`, which the server says have expired, and of which the log is to tell
+    when they are purged; `texts` tells whether events were looked at.
     """
 
     checkpoint: Checkpoint
     before: Checkpoint | None
     start: int
+    shown: int
     gone: int
     untold: int
     texts: bool
@@ -83,21 +85,22 @@ class Watch:
         earlier = None if before is None else before.checkpoint
         known = earlier == now.checkpoint and reading.proven == size
         if known and reading.texts:
-            return Seen(now.checkpoint, earlier, size, 0, 0, texts=True)
+            return Seen(now.checkpoint, earlier, size, 0, 0, 0, texts=True)
         texts = self._may_read(size)
         if known and not texts:
-            return Seen(now.checkpoint, earlier, size, 0, 0, texts=False)
+            return Seen(now.checkpoint, earlier, size, 0, 0, 0, texts=False)
         if reading.size > size or (texts and not reading.texts):
             reading = Reading()
         reading.texts = texts
-        start = reading.size
+        start, untold_before = reading.size, reading.gone
         now, ended = self._read_whole(reading, now, report)
         self._remembered.keep(self.origin, now.note)
         gone = ended.gone
+        shown = ended.size - start - (gone - untold_before)
         untold = len(ended.unexplained())
         reading.prove(ended.size)
         self._save(reading)
-        return Seen(now.checkpoint, earlier, start, gone, untold, texts)
+        return Seen(now.checkpoint, earlier, start, shown, gone, untold, texts)
 
     def _before(self) -> Signed | None:
         note = self._remembered.note(self.origin)
@@ -122,7 +125,7 @@ class Watch:
                     raise
                 raise ProofError(
                     f"The server does not prove that the log of {new.size:,} entries goes on from that of "
-                    f"{old.size:,} that was verified before: {error}"
+                    f"{old.size:,} that was verified before: {error} {self._keep_evidence(before, now)}"
                 ) from None
         wrong = contradiction(old, new, path)
         if wrong is not None:

@@ -256,7 +256,8 @@ def _unproved(walk: Walk, manifest: Manifest) -> list[str]:
     )
     gone = f"{_events(missing)} between the first and the last {_are(missing)} not here"
     return [
-        f"What is missing: {gone}. No filter was given; the server says that they expired or were erased."
+        f"What is missing: {gone}. No filter was given; the server says that "
+        + ("it expired or was erased." if missing == 1 else "they expired or were erased.")
     ]
 
 
