@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -358,6 +359,14 @@ def test_a_hold_on_the_account_keeps_everything(store: AccountStore) -> None:
     assert log.count(store, Query()) == 52
 
 
+def test_a_lifted_hold_where_nothing_expired_leaves_no_trace(store: AccountStore) -> None:
+    record(store, [spec(0)])
+    hold = keeping.place_hold(account(store), reason="case 1", user=None, min_us=None, max_us=None)
+    keeping.lift_hold(account(store), hold.id)
+    with pytest.raises(NotFound):
+        log.get(store, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+
 def test_what_is_on_hold_is_not_erased(store: AccountStore) -> None:
     ids = record(store, [spec(at, user=f"user-{at % 2}") for at in range(10)])
     keeping.place_hold(account(store), reason="case 7", user=None, min_us=START_US, max_us=START_US)
@@ -446,3 +455,31 @@ def test_a_reader_that_keeps_the_log_from_being_emptied_is_waited_for(
     sealing.tend(store)
     assert not holding(store.path.parent, secret(1).encode())
     assert store.wal_bytes < 100_000
+
+
+def test_what_is_erased_while_another_empties_the_log_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other must not note that nothing is due after it was due again."""
+    with opened(tmp_path / "default.db") as store, opened(tmp_path / "default.db") as keeper:
+        monkeypatch.setattr(store, "empty_wal", lambda: True)  # done at the end
+        keeping.erase(account(store), record(store, [spec(0)]), reason="asked for")
+        erasing: list[threading.Thread] = []
+
+        def erase() -> None:
+            keeping.erase(account(store), record(store, [secretive(1)]), reason="asked for")
+
+        def emptied(asked: AccountStore) -> int:
+            found = asked.path.with_name("default.db-wal").stat().st_size
+            if asked is keeper and not erasing:
+                erasing.append(threading.Thread(target=erase))
+                erasing[0].start()
+                erasing[0].join(0.3)
+            return found
+
+        monkeypatch.setattr(AccountStore, "wal_bytes", property(emptied))
+        assert keeper.empty_wal()
+        erasing[0].join()
+        monkeypatch.undo()
+        assert store.empty_wal()
+        assert not holding(tmp_path, secret(1).encode())

@@ -170,11 +170,12 @@ class AccountStore:
         with self.snapshot() as connection:
             if not one(connection, QUERIES["wal_due"]):
                 return True
-        self.checkpoint(whole=True)
-        if self.wal_bytes:
-            return False
-        with self.maintenance() as connection:
-            fetch(connection, QUERIES["set_wal_due"], (0,))
+        with self._kept() as keeper, self._alone():
+            if not self._emptied(keeper):
+                return False
+            # Nobody may destroy anything before this: it would not be due any more.
+            with begun(keeper, "BEGIN IMMEDIATE"):
+                fetch(keeper, QUERIES["set_wal_due"], (0,))
         return True
 
     @property
@@ -198,12 +199,18 @@ class AccountStore:
                 with suppress(apsw.BusyError):  # another process is at it
                     keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
-            keeper.set_busy_timeout(EMPTY_WAIT_MS)
-            try:
-                with self._alone(), suppress(apsw.BusyError):  # a reader is in a step; the next round does it
-                    keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            finally:
-                keeper.set_busy_timeout(BUSY_MS)
+            with self._alone():
+                self._emptied(keeper)  # when a reader is in a step, the next round does it
+
+    def _emptied(self, keeper: apsw.Connection) -> bool:
+        """Empties the write-ahead log while nobody writes; says whether no reader kept it from that."""
+        keeper.set_busy_timeout(EMPTY_WAIT_MS)
+        try:
+            with suppress(apsw.BusyError):
+                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return not self.wal_bytes
+        finally:
+            keeper.set_busy_timeout(BUSY_MS)
 
     def get(self, event_id: str) -> Stored | None:
         """The event of an id, or None; raises Gone when it expired or was erased."""
