@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.recorded import Recorded
 from auditplane.store.sqlite.terms import Terms
 from auditplane.store.sqlite.tree import Tree
-from auditplane.times import DAY_US, SECOND_US
+from auditplane.times import DAY_US, SECOND_US, parse_rfc3339
 from engine_model import START_US, memory_folder, opened, record, shrink, spec, unpacked_part
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -483,3 +484,19 @@ def test_what_is_erased_while_another_empties_the_log_is_nowhere(
         monkeypatch.undo()
         assert store.empty_wal()
         assert not holding(tmp_path, secret(1).encode())
+
+
+def test_blocks_of_an_erasure_that_failed_are_not_remembered(tmp_path: Path) -> None:
+    """Their ids are used again: what was kept of them would hide what others seal."""
+    at = "2026-02-20T00:00:00.000000Z"
+    with opened(tmp_path / "default.db") as store, opened(tmp_path / "default.db") as other:
+        ids = record(store, [spec(number, timestamp=at) for number in range(3_000)])
+        sealing.settle(store)
+        full = parse_rfc3339(at)
+        with suppress(ZeroDivisionError), store.transaction() as transaction:
+            forgetting.erase(store, transaction, [log.stored(store, ids[2_040])], START_US, "asked for")
+            transaction.place(full)  # it looks for room in the new blocks
+            raise ZeroDivisionError
+        keeping.erase(account(other), ids[2_999:], reason="asked for")
+        for event_id in ids[:2_999]:
+            assert log.get(store, event_id)

@@ -111,10 +111,26 @@ class AccountStore:
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """All that is added in it is on disk afterwards, or none of it, when it raises."""
-        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
+        with (
+            translated(self.path.parent),
+            self._alone(),
+            self._keeping_no_lost_block(),
+            begun(self._writer, "BEGIN IMMEDIATE"),
+        ):
             transaction = Transaction(self, self._writer)
             yield transaction
             transaction.write()
+
+    @contextmanager
+    def _keeping_no_lost_block(self) -> Iterator[None]:
+        """Forgets what is kept of blocks when a transaction is taken back: the ids of its own come again."""
+        try:
+            yield
+        except BaseException:
+            with self._cache_mutex:
+                self._block_keys.clear()
+            self._last_opened = (0, (), ())
+            raise
 
     @contextmanager
     def maintenance(self) -> Iterator[apsw.Connection]:
@@ -348,7 +364,10 @@ class AccountStore:
         return Damaged(f"{self.path} lacks {what}. Restore it from a backup.")
 
     def block_keys(self, connection: apsw.Connection, block_id: int) -> "array[int]":
-        """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again."""
+        """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again.
+
+        But for an id of a transaction that is taken back, which `transaction` sees to.
+        """
         keys = self._block_keys.get(block_id)
         if keys is None:
             keys = block.unpack_numbers(self.data(connection, "block_keys", block_id))
