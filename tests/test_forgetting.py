@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from auditplane import keeping, limits, log, merkle
 from auditplane.errors import Conflict, Gone, InvalidInput, NotFound
 from auditplane.event import decode_doc
 from auditplane.query import Order, Query
-from auditplane.store import Stored
+from auditplane.store import Hold, Stored
 from auditplane.store.sqlite import forgetting, sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
@@ -366,6 +367,20 @@ def test_a_lifted_hold_where_nothing_expired_leaves_no_trace(store: AccountStore
     keeping.lift_hold(account(store), hold.id)
     with pytest.raises(NotFound):
         log.get(store, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+
+def test_thousands_of_holds_cost_no_more_than_a_few(store: AccountStore) -> None:
+    with store.transaction() as transaction:
+        for number in range(3_000):
+            hold = Hold(f"{number:026}", START_US, "eve", "case 1", f"user-{number}", None, None)
+            forgetting.add_hold(transaction, hold)
+    record(store, [spec(number, user=f"User-{number}") for number in range(2_990, 3_000)])
+    record(store, [spec(number, user="bob") for number in range(3_000)])
+    keeping.set_retention(account(store, START_US + 2 * DAY_US), 1)
+    began = time.process_time()
+    kept = events(store)
+    assert time.process_time() - began < 0.25
+    assert [decode_doc(event.doc).user for event in kept[:-1]] == [f"User-{n}" for n in range(2_990, 3_000)]
 
 
 def test_what_is_on_hold_is_not_erased(store: AccountStore) -> None:

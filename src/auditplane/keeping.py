@@ -25,7 +25,7 @@ from auditplane.store import Hold, Stored
 from auditplane.store.sqlite import forgetting
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.forgetting import Purge
-from auditplane.store.sqlite.shown import is_held
+from auditplane.store.sqlite.shown import Held
 from auditplane.times import DAY_US, format_us
 from auditplane.ulid import COUNTER_BITS
 
@@ -261,9 +261,9 @@ def _erase(account: Account, events: Sequence[Stored], reason: str) -> None:
 
 
 def _check_may_erase(account: Account, events: Iterable[Stored]) -> None:
-    holds = forgetting.holds(account.store)
+    held = Held(forgetting.holds(account.store))
     for event in events:
-        if is_held(holds, decode_doc(event.doc)):
+        if held.keeps(decode_doc(event.doc)):
             raise Conflict(f"The event {_id(event)} is on hold, so nothing was erased. Lift the hold first.")
         if told(event.doc, event.stamp):
             raise Conflict(

@@ -24,7 +24,7 @@ from auditplane.store.sqlite import block, postings, sealing
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.block import GONE, Header, Sealed
 from auditplane.store.sqlite.database import fetch, one
-from auditplane.store.sqlite.shown import holds_in, is_held, shown_in, told_in
+from auditplane.store.sqlite.shown import Held, holds_in, shown_in, told_in
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
 from auditplane.store.sqlite.tree import Tree
 from auditplane.times import parse_rfc3339
@@ -354,7 +354,8 @@ def _doomed(connection: apsw.Connection, events: Sequence[Stored], holds: Sequen
     if not holds:
         return events
     decoded = decode_docs([event.doc for event in events])
-    return [stored for stored, event in zip(events, decoded, strict=True) if not is_held(holds, event)]
+    held = Held(holds)
+    return [stored for stored, event in zip(events, decoded, strict=True) if not held.keeps(event)]
 
 
 # What purges and erasures have in common.
