@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -456,6 +457,34 @@ def test_a_user_of_many_blocks_is_erased_in_several_commits(store: AccountStore)
         index for index in range(size) if index % 50 == 7
     ]
     assert log.count(store, Query()) == size - 120 + len(told)
+
+
+def test_what_had_expired_of_an_erased_user_never_comes_back(store: AccountStore) -> None:
+    now = START_US + 2 * DAY_US
+    record(store, [secretive(1)])
+    record(store, [secretive(1)], now)
+    keeping.set_retention(account(store, now), 1)
+    user = f"{secret(1)}@example.com"
+    assert keeping.erase_user(account(store, now), user, reason="asked for") == 1
+    keeping.place_hold(account(store, now), reason="case 1", user=None, min_us=None, max_us=None)
+    assert user not in [decode_doc(event.doc).user for event in events(store)]
+    assert not holding(store.path.parent, secret(1).encode())
+
+
+def test_an_erasure_that_a_hold_stops_says_that_a_part_is_gone(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = record(store, [spec(number) for number in range(600)])
+    erase = forgetting.erase
+
+    def erase_and_hold(*given: Any) -> Any:
+        erased = erase(*given)
+        forgetting.add_hold(given[1], Hold("1", START_US, "eve", "case 1", None, None, None))
+        return erased
+
+    monkeypatch.setattr(forgetting, "erase", erase_and_hold)
+    with pytest.raises(Conflict, match="is on hold, so only a part was erased"):
+        keeping.erase(account(store), ids, reason="asked for")
 
 
 def test_a_reader_that_keeps_the_log_from_being_emptied_is_waited_for(
