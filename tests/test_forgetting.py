@@ -25,7 +25,7 @@ from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.recorded import Recorded
 from auditplane.store.sqlite.terms import Terms
 from auditplane.store.sqlite.tree import Tree
-from auditplane.times import DAY_US, SECOND_US, parse_rfc3339
+from auditplane.times import DAY_US, SECOND_US, format_us, parse_rfc3339
 from engine_model import START_US, memory_folder, opened, record, shrink, spec, unpacked_part
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -485,6 +485,20 @@ def test_an_erasure_that_a_hold_stops_says_that_a_part_is_gone(
     monkeypatch.setattr(forgetting, "erase", erase_and_hold)
     with pytest.raises(Conflict, match="is on hold, so only a part was erased"):
         keeping.erase(account(store), ids, reason="asked for")
+
+
+def test_an_erasure_across_overlapping_blocks_takes_few_commits(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late events: neighbours in time stand in the blocks of all runs."""
+    shrink(monkeypatch, SEAL_EVENTS=200, TAIL_KEPT_EVENTS=0)
+    for batch in range(6):
+        times = [format_us(START_US - 6_000 + number * 6 + batch) for number in range(200)]
+        record(store, [spec(at, user=f"user-{at % 2}", timestamp=us) for at, us in enumerate(times)])
+        sealing.seal(store)
+    size = store.size()
+    assert keeping.erase_user(account(store), "user-1", reason="asked for") == 600
+    assert store.size() - size <= 6
 
 
 def test_a_reader_that_keeps_the_log_from_being_emptied_is_waited_for(

@@ -420,7 +420,7 @@ def mark(connection: apsw.Connection, indexes: range, left: Collection[int] = ()
 def erase(
     store: AccountStore, transaction: Transaction, events: Sequence[Stored], at_us: int, reason: str
 ) -> Sequence[Stored]:
-    """Destroys the first of some events, of as many blocks as others can wait for; returns which.
+    """Destroys some of the first of some events, in as many blocks as others can wait for; returns which.
 
     Their ids are kept with the reason. Nothing of them is left in the pages of the database; the write-ahead
     log holds them until it is emptied, which is due then.
@@ -436,7 +436,7 @@ def erase(
         elif header.id in by_block or len(by_block) < BLOCKS_AT_ONCE:
             by_block.setdefault(header.id, (header, set()))[1].add(event.key)
         else:
-            break
+            continue  # neighbours in time may stand in as many blocks as there are runs
         erased.append(event)
     cuts = [
         cut(store, header, sealing.events_of(store, connection, header), keys)
