@@ -169,6 +169,8 @@ def test_recording_goes_on_while_much_is_purged(tenant: Tenant) -> None:
         ("POST", HOLDS, {"reason": "two\nlines"}),
         ("POST", HOLDS, {"reason": "x" * 501}),
         ("POST", HOLDS, {"reason": "x", "minDate": "tomorrow"}),
+        ("POST", HOLDS, {"reason": "x", "minDate": ""}),
+        ("POST", HOLDS, {"reason": "x", "maxDate": ""}),
         ("POST", HOLDS, {"reason": "x", "minDate": "20270101", "maxDate": "20260101"}),
         ("POST", HOLDS, {"reason": "x", "user": ""}),
         ("POST", ERASURES, {"reason": "x"}),

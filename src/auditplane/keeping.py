@@ -25,7 +25,7 @@ from auditplane.store import Hold, Stored
 from auditplane.store.sqlite import forgetting
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.forgetting import Purge
-from auditplane.store.sqlite.shown import is_held
+from auditplane.store.sqlite.shown import Held
 from auditplane.times import DAY_US, format_us
 from auditplane.ulid import COUNTER_BITS
 
@@ -217,6 +217,7 @@ def erase_user(account: Account, user: str, *, reason: str) -> int:
     """Erases the events of a user, in any case of the letters; returns how many there were.
 
     Raises Conflict, and erases none, when one of them is on hold or is how the log accounts for what is gone.
+    What has expired is destroyed as well.
     """
     _check_reason(reason)
     query = Query(users=(fold(user),))
@@ -224,8 +225,11 @@ def erase_user(account: Account, user: str, *, reason: str) -> int:
         _check_may_erase(account, page)
     erased = 0
     for page in _pages(account.store, query):
-        _erase(account, sorted(page, key=_by_key), reason)
+        _erase(account, sorted(page, key=_by_key), reason, is_first=not erased)
         erased += len(page)
+    # Some may have expired: the query does not show them, and a new hold would bring them back.
+    while purge(account, may_begin=True):
+        pass
     _empty_wal(account)
     return erased
 
@@ -248,14 +252,15 @@ def _still_there(store: AccountStore, event_id: str) -> Stored | None:
         return None
 
 
-def _erase(account: Account, events: Sequence[Stored], reason: str) -> None:
+def _erase(account: Account, events: Sequence[Stored], reason: str, *, is_first: bool = True) -> None:
     """Erases events in the order of their keys, some a commit, each told of by one event."""
     left = list(events)
+    outcome = "nothing was erased" if is_first else "only a part was erased"
     while left:
         with account.store.transaction() as transaction:
             some = left[: forgetting.ERASED_AT_ONCE]
             there = [event for event in some if transaction.find(_id(event)) is not None]
-            _check_may_erase(account, there)
+            _check_may_erase(account, there, outcome)
             erased = forgetting.erase(account.store, transaction, there, account.clock(), reason)
             if erased:
                 what = f"Erased {len(erased):,} event{'s' * (len(erased) > 1)}: {reason}"
@@ -265,16 +270,17 @@ def _erase(account: Account, events: Sequence[Stored], reason: str) -> None:
         # What went in between, by a purge, is not there any more.
         done = {event.index for event in erased}.union(event.index for event in some if event not in there)
         left = [event for event in left if event.index not in done]
+        outcome = "only a part was erased"
 
 
-def _check_may_erase(account: Account, events: Iterable[Stored]) -> None:
-    holds = forgetting.holds(account.store)
+def _check_may_erase(account: Account, events: Iterable[Stored], outcome: str = "nothing was erased") -> None:
+    held = Held(forgetting.holds(account.store))
     for event in events:
-        if is_held(holds, decode_doc(event.doc)):
-            raise Conflict(f"The event {_id(event)} is on hold, so nothing was erased. Lift the hold first.")
+        if held.keeps(decode_doc(event.doc)):
+            raise Conflict(f"The event {_id(event)} is on hold, so {outcome}. Lift the hold first.")
         if told(event.doc, event.stamp):
             raise Conflict(
-                f"The event {_id(event)} says why others are gone, so it can't be erased; nothing was."
+                f"The event {_id(event)} says why others are gone, so it can't be erased; {outcome}."
             )
 
 

@@ -86,8 +86,8 @@ async def place_hold(request: Request) -> Response:
     state: State = request.state.server
     key = _admin(request)
     wanted = _decoded(await bodies.read(request), NewHold, '{"reason": "case 4711"}')
-    min_us = parse_date(wanted.minDate, "minDate")[0] if wanted.minDate else None
-    max_us = parse_date(wanted.maxDate, "maxDate")[1] if wanted.maxDate else None
+    min_us = parse_date(wanted.minDate, "minDate")[0] if wanted.minDate is not None else None
+    max_us = parse_date(wanted.maxDate, "maxDate")[1] if wanted.maxDate is not None else None
 
     def place(account: keeping.Account) -> Hold:
         return keeping.place_hold(

@@ -111,10 +111,26 @@ class AccountStore:
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """All that is added in it is on disk afterwards, or none of it, when it raises."""
-        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
+        with (
+            translated(self.path.parent),
+            self._alone(),
+            self._keeping_no_lost_block(),
+            begun(self._writer, "BEGIN IMMEDIATE"),
+        ):
             transaction = Transaction(self, self._writer)
             yield transaction
             transaction.write()
+
+    @contextmanager
+    def _keeping_no_lost_block(self) -> Iterator[None]:
+        """Forgets what is kept of blocks when a transaction is taken back: the ids of its own come again."""
+        try:
+            yield
+        except BaseException:
+            with self._cache_mutex:
+                self._block_keys.clear()
+            self._last_opened = (0, (), ())
+            raise
 
     @contextmanager
     def maintenance(self) -> Iterator[apsw.Connection]:
@@ -170,11 +186,12 @@ class AccountStore:
         with self.snapshot() as connection:
             if not one(connection, QUERIES["wal_due"]):
                 return True
-        self.checkpoint(whole=True)
-        if self.wal_bytes:
-            return False
-        with self.maintenance() as connection:
-            fetch(connection, QUERIES["set_wal_due"], (0,))
+        with self._kept() as keeper, self._alone():
+            if not self._emptied(keeper):
+                return False
+            # Nobody may destroy anything before this: it would not be due any more.
+            with begun(keeper, "BEGIN IMMEDIATE"):
+                fetch(keeper, QUERIES["set_wal_due"], (0,))
         return True
 
     @property
@@ -198,12 +215,18 @@ class AccountStore:
                 with suppress(apsw.BusyError):  # another process is at it
                     keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
-            keeper.set_busy_timeout(EMPTY_WAIT_MS)
-            try:
-                with self._alone(), suppress(apsw.BusyError):  # a reader is in a step; the next round does it
-                    keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            finally:
-                keeper.set_busy_timeout(BUSY_MS)
+            with self._alone():
+                self._emptied(keeper)  # when a reader is in a step, the next round does it
+
+    def _emptied(self, keeper: apsw.Connection) -> bool:
+        """Empties the write-ahead log while nobody writes; says whether no reader kept it from that."""
+        keeper.set_busy_timeout(EMPTY_WAIT_MS)
+        try:
+            with suppress(apsw.BusyError):
+                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return not self.wal_bytes
+        finally:
+            keeper.set_busy_timeout(BUSY_MS)
 
     def get(self, event_id: str) -> Stored | None:
         """The event of an id, or None; raises Gone when it expired or was erased."""
@@ -341,7 +364,10 @@ class AccountStore:
         return Damaged(f"{self.path} lacks {what}. Restore it from a backup.")
 
     def block_keys(self, connection: apsw.Connection, block_id: int) -> "array[int]":
-        """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again."""
+        """The keys of a block, ascending. They are kept: a block never changes, nor is its id used again.
+
+        But for an id of a transaction that is taken back, which `transaction` sees to.
+        """
         keys = self._block_keys.get(block_id)
         if keys is None:
             keys = block.unpack_numbers(self.data(connection, "block_keys", block_id))

@@ -24,7 +24,7 @@ from auditplane.store.sqlite import block, postings, sealing
 from auditplane.store.sqlite.account import AccountStore, Transaction
 from auditplane.store.sqlite.block import GONE, Header, Sealed
 from auditplane.store.sqlite.database import fetch, one
-from auditplane.store.sqlite.shown import holds_in, is_held, shown_in, told_in
+from auditplane.store.sqlite.shown import Held, holds_in, shown_in, told_in
 from auditplane.store.sqlite.statements import KEY_MAX, QUERIES
 from auditplane.store.sqlite.tree import Tree
 from auditplane.times import parse_rfc3339
@@ -404,7 +404,8 @@ def _doomed(connection: apsw.Connection, events: Sequence[Stored], holds: Sequen
     if not holds:
         return events
     decoded = decode_docs([event.doc for event in events])
-    return [stored for stored, event in zip(events, decoded, strict=True) if not is_held(holds, event)]
+    held = Held(holds)
+    return [stored for stored, event in zip(events, decoded, strict=True) if not held.keeps(event)]
 
 
 # What purges and erasures have in common.
@@ -469,7 +470,7 @@ def mark(connection: apsw.Connection, indexes: range, left: Collection[int] = ()
 def erase(
     store: AccountStore, transaction: Transaction, events: Sequence[Stored], at_us: int, reason: str
 ) -> Sequence[Stored]:
-    """Destroys the first of some events, of as many blocks as others can wait for; returns which.
+    """Destroys some of the first of some events, in as many blocks as others can wait for; returns which.
 
     Their ids are kept with the reason. Nothing of them is left in the pages of the database; the write-ahead
     log holds them until it is emptied, which is due then.
@@ -485,7 +486,7 @@ def erase(
         elif header.id in by_block or len(by_block) < BLOCKS_AT_ONCE:
             by_block.setdefault(header.id, (header, set()))[1].add(event.key)
         else:
-            break
+            continue  # neighbours in time may stand in as many blocks as there are runs
         erased.append(event)
     cuts = [
         cut(store, header, sealing.events_of(store, connection, header), keys)

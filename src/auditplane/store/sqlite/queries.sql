@@ -168,7 +168,7 @@ INSERT INTO hold (id, placed_us, placed_by, reason, user, min_us, max_us) VALUES
 -- name: drop_hold
 DELETE FROM hold WHERE id = ?;
 -- name: purge_all_again
-UPDATE log SET purged = 0, expired_high = high;
+UPDATE log SET purged = 0, expired_high = iif(expired > 0, high, expired_high);
 -- name: purge
 SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back FROM purge;
 -- name: begin_purge

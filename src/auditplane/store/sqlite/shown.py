@@ -5,7 +5,7 @@ later, in small steps: only the events from `purged` to before `expired` can be 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
 
@@ -16,6 +16,29 @@ from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.times import parse_rfc3339
+
+
+class Held:
+    """What some holds keep; those of a user are found by the user, as there may be thousands."""
+
+    def __init__(self, holds: Sequence[Hold] = ()) -> None:
+        self._by_user: dict[str | None, list[Hold]] = {}
+        for hold in holds:
+            self._by_user.setdefault(None if hold.user is None else fold(hold.user), []).append(hold)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_user)
+
+    def keeps(self, event: Event) -> bool:
+        """Whether a hold keeps an event."""
+        holds = [hold for user in (None, fold(event.user)) for hold in self._by_user.get(user, ())]
+        if not holds:
+            return False
+        us = parse_rfc3339(event.timestamp or "")
+        return any(
+            (hold.min_us is None or hold.min_us <= us) and (hold.max_us is None or us <= hold.max_us)
+            for hold in holds
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +52,7 @@ class Shown:
     purged: int
     expired: int
     high: int
-    holds: Sequence[Hold] = ()
+    held: Held = field(default_factory=Held)
     told: Collection[int] = ()
 
     @property
@@ -44,7 +67,7 @@ class Shown:
     def none(self, header: Header) -> bool:
         """Whether no event of a block is shown for certain, by their indexes."""
         return (
-            not self.holds
+            not self.held
             and header.last_index < self.expired
             and header.first_index >= self.purged
             and not any(header.first_index <= index <= header.last_index for index in self.told)
@@ -52,11 +75,11 @@ class Shown:
 
     def event(self, index: int, doc: bytes) -> bool:
         """Whether an event is shown."""
-        return index < self.size and (not self.has_expired(index) or is_held(self.holds, decode_doc(doc)))
+        return index < self.size and (not self.has_expired(index) or self.held.keeps(decode_doc(doc)))
 
     def may_show(self, index: int) -> bool:
         """Whether an event of this index can be shown, whatever it holds."""
-        return index < self.size and (bool(self.holds) or not self.has_expired(index))
+        return index < self.size and (bool(self.held) or not self.has_expired(index))
 
     def has_expired(self, index: int) -> bool:
         """Whether an event that is stored has expired, unless a hold keeps it."""
@@ -72,7 +95,7 @@ def shown_in(connection: apsw.Connection, size: int | None = None) -> Shown:
     holds = holds_in(connection)
     if any(hold.keeps_all for hold in holds):
         return Shown(size, purged, purged, high)
-    return Shown(size, purged, expired, high, holds, told_in(connection, purged, expired))
+    return Shown(size, purged, expired, high, Held(holds), told_in(connection, purged, expired))
 
 
 def told_in(connection: apsw.Connection, start: int, end: int) -> Collection[int]:
@@ -83,16 +106,3 @@ def told_in(connection: apsw.Connection, start: int, end: int) -> Collection[int
 def holds_in(connection: apsw.Connection) -> list[Hold]:
     """The holds that are in force, oldest first."""
     return [Hold(*row) for row in fetch(connection, QUERIES["holds"])]
-
-
-def is_held(holds: Sequence[Hold], event: Event) -> bool:
-    """Whether a hold keeps an event."""
-    if not holds:
-        return False
-    user, us = fold(event.user), parse_rfc3339(event.timestamp or "")
-    return any(
-        (hold.user is None or fold(hold.user) == user)
-        and (hold.min_us is None or hold.min_us <= us)
-        and (hold.max_us is None or us <= hold.max_us)
-        for hold in holds
-    )
