@@ -45,6 +45,7 @@ KEEPER_SHARE_MAX: Final = 0.05
 KEEPER_RETRY_SECONDS: Final = 1.0
 FIRST_LOOK_SECONDS_MAX: Final = 1.0
 DUE_SECONDS_MAX: Final = 0.25
+SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
 HEADER_MILLISECONDS_MAX: Final = 30_000
@@ -102,7 +103,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
 def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> None:
     multiprocessing.set_start_method("spawn", force=True)
     _raise_open_files_limit()
-    granian = Granian(
+    granian: Any = Granian(
         "auditplane.http.server",
         address=address,
         port=config.port,
@@ -120,7 +121,21 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
         workers_kill_timeout=limits.SHUTDOWN_SECONDS_MAX - 1,
     )
     threading.Thread(target=_announce, args=(config, ready), daemon=True).start()
-    granian.serve(target_loader=partial(load_worker, config), wrap_loader=False)
+    # A signal to all processes may reach a worker first, which then ends before the server knows why.
+    logging.getLogger("_granian").addFilter(partial(_is_unexpected, granian))
+    try:
+        granian.serve(target_loader=partial(load_worker, config), wrap_loader=False)
+    except SystemExit:
+        if not granian.interrupt_signal:
+            raise
+
+
+def _is_unexpected(granian: Any, record: logging.LogRecord) -> bool:
+    """Whether what is to be logged is no end of a worker that the end of the server explains."""
+    if record.msg.startswith("Unexpected exit"):
+        time.sleep(SIGNAL_SECONDS_MAX)
+        return not granian.interrupt_signal
+    return True
 
 
 def load_worker(config: Config) -> Any:
