@@ -517,6 +517,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
         assert (made_it.returncode, made_it.stderr) == (0, ""), made_it
         known["revoked"], known["revoked-secret"] = make_key(server.data, "reader")
         recorded(server, admin, 10)
+        time.sleep(1.1)  # a checkpoint may be a second old
         known["late"] = checkpoint(server, "default", admin)
         known["key"], known["admin"] = verifier(server, "default", admin), admin
         assert server.output.count("\n") == 2
