@@ -288,7 +288,7 @@ def _check_reason(reason: str) -> None:
     if not reason.strip() or not reason.isprintable() or len(reason) > limits.REASON_CHARS_MAX:
         raise InvalidInput(
             f"The reason must be one line of 1 to {limits.REASON_CHARS_MAX} printable characters; "
-            "it is kept in the log, so it must not repeat what is to be erased."
+            "it stays in the log for good."
         )
 
 

@@ -205,9 +205,11 @@ def begin_purge(store: AccountStore, event_id: str) -> None:
     """Begins to destroy what has expired, unless that is under way, or nothing has."""
     with store.snapshot() as connection:
         shown = shown_in(connection)
+        if not shown.hides:
+            return
         log_root = root(shown.size, Tree(store, connection).nodes(shown.size))
     with store.maintenance() as connection:
-        if shown.hides and purge_in(connection) is None:
+        if purge_in(connection) is None:
             fetch(
                 connection,
                 QUERIES["begin_purge"],
