@@ -105,9 +105,13 @@ class Key:
             **{name: format_us(us) for name, us in times.items() if us is not None},
         }
 
+    def may(self, right: Right) -> bool:
+        """Whether the key has a right."""
+        return right in _RIGHTS[self.role]
+
     def require(self, right: Right) -> None:
         """Raises Forbidden when the key lacks a right."""
-        if right not in _RIGHTS[self.role]:
+        if not self.may(right):
             raise Forbidden(
                 f"This API key is of a {self.role.value}; this needs one of {_NEEDED_ROLE[right]}."
             )

@@ -1,0 +1,157 @@
+"""The trail: the page at `/`, and its parts that are asked for later."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auditplane import log, overview as overviews
+from auditplane import query as queries
+from auditplane.access import Key, Right
+from auditplane.errors import InvalidQuery
+from auditplane.event import Event, decode_docs
+from auditplane.http.events import parameters
+from auditplane.http.page import sessions
+from auditplane.http.page.foot import Foot, foot
+from auditplane.http.page.rendering import html, page_route
+from auditplane.http.page.view import LABELS, View, read_view
+from auditplane.http.state import State
+from auditplane.overview import Member
+from auditplane.query import encode_cursor
+from auditplane.store.sqlite.account import AccountStore
+
+T = TypeVar("T")
+
+ROWS: Final = 100
+SUGGESTED_MAX: Final = 10
+SUGGESTED_CHARS_MAX: Final = 256
+BUCKETS_MAX: Final = 120
+
+MEMBERS: Final = {
+    queries.USER: Member.USER,
+    queries.CONFIGURATION: Member.CONFIGURATION,
+    queries.KIND: Member.KIND,
+    queries.ACTION: Member.ACTION,
+    queries.NAME: Member.NAME,
+}
+"""The filters whose values are suggested."""
+TOPS: Final = (queries.USER, queries.CONFIGURATION, queries.KIND, queries.ACTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A page of events: the URL of the next, if there is one, and the size of the log that they show."""
+
+    events: Sequence[Event]
+    next_cursor: str | None
+    size: int
+
+
+@page_route
+async def show(request: Request) -> Response:
+    """`GET /`: the trail."""
+    return await show_trail(request)
+
+
+async def show_trail(request: Request, **drawer: object) -> Response:
+    """The page of the trail, with a drawer beside it when its values are given."""
+    state: State = request.state.server
+    session = sessions.session(request)
+    session.key.require(Right.READ)
+    now = state.clock()
+    try:
+        view = read_request_view(request, state, session.key)
+    except InvalidQuery as error:
+        empty = View((), queries.Query(), "action")
+        values = {"problems": error.messages, "rows": None, "foot": None}
+        return html(request, "trail.html", 400, session=session, view=empty, ranges=empty.quick_ranges(now), labels=LABELS, drawer=None, **values)
+
+    def read(store: AccountStore) -> tuple[Rows, Foot]:
+        return _rows(store, view, session.key.account), foot(store, state.log_key.for_account(store_name), state.clock)
+
+    store_name = session.key.account
+    found, at_foot = await on_thread(state, session.key, read)
+    return html(
+        request,
+        "trail.html",
+        session=session,
+        view=view,
+        ranges=view.quick_ranges(now),
+        labels=LABELS,
+        problems=(),
+        rows=found,
+        foot=at_foot,
+        drawer=drawer or None,
+    )
+
+
+@page_route
+async def rows(request: Request) -> Response:
+    """`GET /rows`: the rows after a cursor."""
+    state: State = request.state.server
+    key = sessions.session(request).key
+    key.require(Right.READ)
+    view = read_request_view(request, state, key)
+    found = await on_thread(state, key, lambda store: _rows(store, view, key.account))
+    return html(request, "rows.html", view=view, rows=found)
+
+
+@page_route
+async def overview(request: Request) -> Response:
+    """`GET /overview`: the chart, and the top values of the view."""
+    state: State = request.state.server
+    key = sessions.session(request).key
+    key.require(Right.READ)
+    view = read_request_view(request, state, key)
+    stacked = Member(view.chart)
+
+    def counted(store: AccountStore) -> overviews.Overview:
+        return overviews.overview(store, view.query, stacked=stacked, buckets_max=BUCKETS_MAX)
+
+    found = await on_thread(state, key, counted)
+    chart = {
+        "starts": [us // 1_000_000 for us in found.starts_us],
+        "width": found.bucket_us // 1_000_000,
+        "series": found.series,
+        "by": view.chart,
+    }
+    tops = [(name, LABELS[name], found.tops[MEMBERS[name]]) for name in TOPS]
+    return html(request, "overview.html", view=view, overview=found, chart=json.dumps(chart), tops=tops)
+
+
+@page_route
+async def suggestions(request: Request) -> Response:
+    """`GET /suggestions`: values of the trail for a filter, most frequent first."""
+    state: State = request.state.server
+    key = sessions.session(request).key
+    key.require(Right.READ)
+    given = dict(parameters(request))
+    member = MEMBERS.get(given.get("member", ""))
+    if member is None:
+        raise InvalidQuery(f"member: must be one of {', '.join(MEMBERS)}.")
+    text = given.get("text", "")[:SUGGESTED_CHARS_MAX]
+    found = await on_thread(state, key, lambda store: overviews.suggestions(store, member, text, SUGGESTED_MAX))
+    return html(request, "suggestions.html", suggestions=found)
+
+
+def read_request_view(request: Request, state: State, key: Key) -> View:
+    return read_view(parameters(request), account=key.account, kinds=state.rules(key.account).kinds)
+
+
+def _rows(store: AccountStore, view: View, account: str) -> Rows:
+    docs, cursor, size = log.page(store, view.query, ROWS)
+    text = None if cursor is None else encode_cursor(cursor, view.query, account)
+    return Rows(decode_docs(docs), text, size)
+
+
+async def on_thread(state: State, key: Key, work: Callable[[AccountStore], T]) -> T:
+    """What some work on the account of a key gives, done on a thread."""
+
+    def run() -> T:
+        with state.folder.account(key.account) as store:
+            return work(store)
+
+    return await state.streams.run(run)
