@@ -32,6 +32,7 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.AuditplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 RETRY_AFTER_SECONDS: Final = 1
+CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditplane"'}
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
 LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
@@ -50,19 +51,19 @@ async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     status = status_of(error)
-    headers = retry_after(error)
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer realm="auditplane"'
     log_failure(request, error)
-    return problem(request, status, error.messages, headers)
+    return problem(request, status, error.messages, advice(error))
 
 
-def retry_after(error: errors.AuditplaneError) -> dict[str, str]:
-    """The header that says when to try again, if that is of any use."""
+def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
+    """The headers that say what the caller can do: show a key, or try again later."""
     if isinstance(error, errors.TooManyAttempts):
         return {"Retry-After": str(error.retry_after_seconds)}
-    if status_of(error) in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
-        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    match status_of(error):
+        case HTTPStatus.UNAUTHORIZED:
+            return CHALLENGE
+        case HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.INSUFFICIENT_STORAGE:
+            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return {}
 
 

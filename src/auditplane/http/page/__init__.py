@@ -1,0 +1,19 @@
+"""The web page: the trail for people, signed in with a key of theirs.
+
+Its routes know people by a cookie and the JSON API knows programs by a key in a header; neither takes the
+other's. Every change carries the `csrf` of the session, and every answer forbids what the page does not need.
+"""
+
+from starlette.routing import Route
+
+from auditplane.http.page import signing_in
+
+
+def routes() -> list[Route]:
+    """All routes of the page."""
+    return [
+        Route("/sign-in", signing_in.show),
+        Route("/sign-in", signing_in.sign_in, methods=["POST"]),
+        Route("/sign-in/{link}", signing_in.follow),
+        Route("/sign-out", signing_in.sign_out, methods=["POST"]),
+    ]
