@@ -241,9 +241,8 @@ class Access:
             self._forget_what_changed()
             session = self._sessions.get(hashed)
             if session is None:
-                rows = self._connection.execute(_QUERIES["session_by_hash"], (hashed,)).fetchall()
-                if rows:
-                    expires_us, *key = rows[0]
+                rows: list[Any] = self._connection.execute(_QUERIES["session_by_hash"], (hashed,)).fetchall()
+                for expires_us, *key in rows:
                     session = self._sessions[hashed] = Session(_key(key), expires_us, _csrf(token))
             if session is None or not session.works_at(now):
                 raise NotAuthenticated("You are not signed in any more; sign in again.")

@@ -6,7 +6,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auditplane.errors import AuditplaneError, Forbidden, NotAuthenticated, TooManyAttempts, Unavailable
+from auditplane.errors import AuditplaneError, Forbidden, NotAuthenticated, TooManyAttempts
 from auditplane.http import problems
 from auditplane.http.page import forms, paths, sessions
 from auditplane.http.page.rendering import html, page_route, redirect
@@ -51,7 +51,7 @@ async def follow(request: Request) -> Response:
     """`GET /sign-in/{link}`: signs in, once."""
     state: State = request.state.server
     if request.method == "HEAD" or "prefetch" in request.headers.get("sec-purpose", ""):
-        raise Unavailable("A link signs in once it is opened.")  # it would be used up by a look ahead
+        raise Forbidden("A link signs in once it is opened.")  # to look ahead would use it up
     link, address = request.path_params["link"], _address(request)
     try:
         token, _ = await state.streams.run(lambda: state.access.follow_link(link, address=address))
@@ -66,6 +66,7 @@ async def follow(request: Request) -> Response:
 async def sign_out(request: Request) -> Response:
     """`POST /sign-out`: ends the session; who is not signed in is out already."""
     state: State = request.state.server
+    sessions.check_origin(request)
     answer = redirect(paths.SIGN_IN)
     with suppress(NotAuthenticated):
         session, token = sessions.session(request), sessions.token(request)
