@@ -1,5 +1,6 @@
-"""Signing in to the page: who gets in, until when, how often one may try, and that only its own forms count."""
+"""Signing in to the page: who gets in, until when, how often one may try; and only its own forms count."""
 
+import contextlib
 import itertools
 import re
 import stat
@@ -7,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.cookies import Morsel, SimpleCookie
 from pathlib import Path
 
@@ -14,9 +16,8 @@ import httpx2
 import pytest
 
 from auditplane import limits
-from auditplane.access import Access, Role, Session, new_secret
+from auditplane.access import Access, Role, Session, copy_keys, new_secret
 from auditplane.access.attempts import sources
-from auditplane.backup import copy_keys
 from auditplane.errors import (
     AuditplaneError,
     Conflict,
@@ -49,9 +50,11 @@ class Opened:
     now: int = START_US
     workers: list[Access] = field(default_factory=list)
 
-    def key(self, role: str = "reader", **options: int) -> tuple[str, str]:
+    def key(self, role: str = "reader", expires_us: int | None = None) -> tuple[str, str]:
         """The id and the secret of a new key."""
-        key, secret = self.workers[0].create(account="default", role=Role(role), by="tests", **options)
+        key, secret = self.workers[0].create(
+            account="default", role=Role(role), by="tests", expires_us=expires_us
+        )
         return key.id, secret
 
 
@@ -302,8 +305,8 @@ def test_a_copy_of_the_keys_signs_nobody_in(both: Opened, tmp_path: Path) -> Non
     token, _ = access.open_session(secret)
     access.make_link(key_id)
     outcome(access, new_secret(), "192.0.2.1")
-    hashed = [row[0] for row in access._changes.execute("SELECT hash FROM session UNION SELECT hash FROM link")]
-    hashed += [row[0] for row in access._changes.execute("SELECT source FROM attempt")]
+    kept = "SELECT hash FROM session UNION SELECT hash FROM link UNION SELECT source FROM attempt"
+    hashed = [row[0] for row in access._changes.execute(kept)]
     copied = tmp_path / "copy"
     copied.mkdir()
     copy_keys(both.data, copied / "control.db", [key_id])
@@ -328,6 +331,7 @@ class Site:
     server: Server
     access: Access
     secrets: list[str] = field(default_factory=list)
+    _browsers: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def key(self, role: str = "reader") -> tuple[str, str]:
         """The id and the secret of a new key."""
@@ -343,7 +347,17 @@ class Site:
             transport=httpx2.HTTPTransport(local_address=f"127.1.{number // 250}.{number % 250 + 1}"),
             headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", **headers},
         )
+        self._browsers.callback(made.close)
         return made
+
+    def close(self) -> None:
+        """Closes all browsers."""
+        self._browsers.close()
+
+    @cached_property
+    def shared(self) -> httpx2.Client:
+        """A browser that is signed in, for tests that leave it so."""
+        return self.signed_in()[0]
 
     def signed_in(self, role: str = "reader") -> tuple[httpx2.Client, Session, str]:
         """A browser with a cookie, its session, and its token."""
@@ -367,9 +381,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """At the end: no secret of any test is in the folder or in the server's log."""
     data = tmp_path_factory.mktemp("page") / "data"
     with start(data, "--workers", "2") as server:
-        for access in opened(data):
-            made = Site(server, access)
-            yield made
+        folder = DataFolder(data)
+        access = Access(folder, clock)
+        made = Site(server, access)
+        yield made
+        made.close()
+        access.close()
+        folder.close()
         assert server.stop() == 0
         assert made.secrets
         files = [path for path in data.rglob("*") if path.is_file()]
@@ -467,30 +485,18 @@ def test_who_may_not_sign_in_gets_the_form_again(site: Site, role: str) -> None:
     ("wanted", "leads"),
     [
         ("/events?a=b&c=%20d#e", "/events?a=b&c=%20d#e"), ("/", "/"), ("", "/"), ("events", "/"),
-        ("//evil.example", "/"), ("///evil.example", "/"), ("/\\evil.example", "/"), ("\\\\evil.example", "/"),
-        ("https://evil.example", "/"), ("javascript:alert(1)", "/"), ("/\t/evil.example", "/"), ("/a\\b", "/"),
-        ("/\r\nSet-Cookie: a=b", "/"), ("/a\x00", "/"), (" //evil.example", "/"), ("/é", "/"),
+        ("//evil.test", "/"), ("///evil.test", "/"), ("/\\evil.test", "/"), ("\\\\evil.test", "/"),
+        ("https://evil.test", "/"), ("javascript:alert(1)", "/"), ("/\t/evil.test", "/"), ("/a\\b", "/"),
+        ("/\r\nSet-Cookie: a=b", "/"), ("/a\x00", "/"), (" //evil.test", "/"), ("/é", "/"),
         ("/" + "a" * 2_048, "/"), ("/\u2028", "/"),
     ],
 )  # fmt: skip
 def test_nobody_is_sent_to_another_site(site: Site, wanted: str, leads: str) -> None:
     """Neither after the form, nor when he is signed in already."""
-    browser, _, _ = shared_browser(site)
-    assert browser.get("/sign-in", params={"next": wanted}).headers["Location"] == leads
-    answer = browser.post("/sign-in", data={"key": site.secrets[0], "next": wanted})
+    assert site.shared.get("/sign-in", params={"next": wanted}).headers["Location"] == leads
+    answer = site.browser().post("/sign-in", data={"key": site.key()[1], "next": wanted})
     assert answer.headers["Location"] == leads
     site.secrets.append(cookie(answer).value)
-
-
-_shared: list[tuple[httpx2.Client, Session, str]] = []
-
-
-def shared_browser(site: Site) -> tuple[httpx2.Client, Session, str]:
-    """One that is signed in, for tests that leave it so."""
-    if not _shared:
-        site.key()
-        _shared.append(site.signed_in())
-    return _shared[0]
 
 
 def test_signing_out_ends_the_session_in_all_workers(site: Site) -> None:
@@ -503,7 +509,6 @@ def test_signing_out_ends_the_session_in_all_workers(site: Site) -> None:
     assert all_workers(site, token) == {200}
     again = browser.post("/sign-out", data={"csrf": session.csrf})
     assert (again.status_code, again.headers["Location"]) == (303, "/sign-in")
-    browser.close()
 
 
 def test_a_revoked_key_signs_out_in_all_workers(site: Site) -> None:
@@ -511,7 +516,6 @@ def test_a_revoked_key_signs_out_in_all_workers(site: Site) -> None:
     assert all_workers(site, token) == {303}
     site.access.revoke(session.key.id, account="default", by="tests")
     assert all_workers(site, token) == {200}
-    browser.close()
 
 
 def test_only_the_page_can_change_something(site: Site) -> None:
@@ -542,8 +546,10 @@ def test_only_the_page_can_change_something(site: Site) -> None:
 
 def test_no_other_site_can_sign_somebody_in(site: Site) -> None:
     _, secret = site.key()
+    foreign = (("Origin", "https://evil.test"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site"))
     with site.browser() as browser:
-        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        for name, value in foreign:
+            headers = {name: value}
             answer = browser.post("/sign-in", data={"key": secret}, headers=headers)
             assert "another site" in sentence(answer, 403)
             assert "Set-Cookie" not in answer.headers
@@ -627,7 +633,6 @@ def test_attempts_are_limited_across_workers(site: Site) -> None:
         answer = other.post("/sign-in", data={"key": secret}, headers={"X-Forwarded-For": "192.0.2.1"})
         assert answer.status_code == 303
         site.secrets.append(cookie(answer).value)
-    address.close()
 
 
 def test_the_api_takes_no_cookie(site: Site) -> None:
@@ -644,7 +649,6 @@ def test_the_api_takes_no_cookie(site: Site) -> None:
         answer = keyed.get(EVENTS, headers={"Accept": "*/*"})
         assert "Set-Cookie" not in answer.headers
         assert keyed.get("/sign-in").status_code == 200
-    browser.close()
 
 
 def test_an_unknown_path_is_a_page_for_browsers_only(site: Site) -> None:
