@@ -29,7 +29,7 @@ from auditplane.errors import (
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import SECOND_US
 from server import Server, run, start
-from tenants import EVENTS, client, opened, problems_of
+from tenants import EVENTS, client, clock, opened, problems_of
 
 pytestmark = pytest.mark.xdist_group("page-sessions")
 
@@ -273,9 +273,7 @@ def test_failures_with_keys_that_begin_alike_are_limited_wherever_they_come_from
 def test_failures_at_once_do_not_go_beyond_the_limit(both: Opened) -> None:
     """Who asks 40 times at the same time has no more tries than who asks one after the other."""
     with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(lambda n: outcome(both.workers[n % 2], new_secret(), "192.0.2.1"), range(40))
-        )
+        found = list(pool.map(lambda n: outcome(both.workers[n % 2], new_secret(), "192.0.2.1"), range(40)))
     assert found.count(NotAuthenticated) == 20
     assert found.count(TooManyAttempts) == 20
 
@@ -512,7 +510,7 @@ def test_signing_out_ends_the_session_in_all_workers(site: Site) -> None:
 
 
 def test_a_revoked_key_signs_out_in_all_workers(site: Site) -> None:
-    browser, session, token = site.signed_in()
+    _, session, token = site.signed_in()
     assert all_workers(site, token) == {303}
     site.access.revoke(session.key.id, account="default", by="tests")
     assert all_workers(site, token) == {200}
