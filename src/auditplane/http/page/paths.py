@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.requests import Request
 
@@ -26,5 +26,14 @@ def sign_in(then: str) -> str:
 
 def asked(request: Request) -> str:
     """The path and the query of a request."""
-    query = request.url.query
+    query = request.scope["query_string"].decode("latin-1")
     return local(quote(request.scope["path"]) + (f"?{query}" if query else ""))
+
+
+def shown(request: Request) -> str:
+    """The path and the query of the page that asks for a part of itself by htmx."""
+    try:
+        parts = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        return HOME
+    return local(parts.path + (f"?{parts.query}" if parts.query else ""))

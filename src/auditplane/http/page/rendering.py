@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -130,9 +129,7 @@ async def _problem(request: Request, error: AuditplaneError) -> Response:
 def _sign_in_first(request: Request, error: NotAuthenticated) -> Response:
     """To where one signs in, and back then; a part of a page is asked for by htmx, which knows a header."""
     if "hx-request" in request.headers:
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
-        then = paths.local(shown.path + (f"?{shown.query}" if shown.query else ""))
-        headers = {**HEADERS, **problems.CHALLENGE, "HX-Redirect": paths.sign_in(then)}
+        headers = {**HEADERS, **problems.CHALLENGE, "HX-Redirect": paths.sign_in(paths.shown(request))}
         return Response(None, HTTPStatus.UNAUTHORIZED, headers)
     if request.method in ("GET", "HEAD"):
         return redirect(paths.sign_in(paths.asked(request)))

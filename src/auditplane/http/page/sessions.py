@@ -57,7 +57,7 @@ def by_https(request: Request) -> bool:
 
     Anybody may claim that, and gains nothing: he gets a cookie that only comes back by HTTPS.
     """
-    return request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
+    return "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", "").lower())
 
 
 def check_csrf(request: Request, session: Session, form_value: str = "") -> None:
