@@ -118,7 +118,7 @@ def test_an_error_is_a_page_with_its_sentences(
     for accept in (BROWSER, {}, {"Accept": "*/*"}, {"Accept": "image/png"}):
         found = answer(error, accept)
         assert found.status_code == status
-        assert all(found.headers[name] == value for name, value in (HEADERS | headers).items())
+        assert all(found.headers[name] == value for name, value in {**HEADERS, **headers}.items())
         assert b"a &lt;b&gt;" in found.body
         assert all(message.encode() in found.body for message in error.messages[1:])
 

@@ -111,7 +111,7 @@ def link(
     For example:
 
         auditplane keys link 01JQ0000000000000000000000 --data ./data
-        auditplane keys link 01JQ0000000000000000000000 --url https://audit.example.com
+        auditplane keys link 01JQ0000000000000000000000 --url https://audit.local
     """
     at = address(config.load({"data": data}, os.environ)) if url is None else _page_url(url)
     with opened(data) as (_, access):
