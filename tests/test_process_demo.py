@@ -89,8 +89,8 @@ def count(printed: str) -> int:
 def signs_in(printed: str) -> bool:
     """Whether the link that is printed first signs its visitor in."""
     (link,) = re.findall(r"^Open (\S+)$", printed, re.MULTILINE)
-    with client(link) as visitor:
-        answer = visitor.get("")
+    with client("") as visitor:
+        answer = visitor.get(link)
         return answer.status_code == 303 and "auditplane_session=" in answer.headers["Set-Cookie"]
 
 

@@ -78,6 +78,10 @@ def asset(name: str) -> str:
     return f"/static/{name}"
 
 
+# What every template may use.
+_GLOBALS: Final[Mapping[str, Any]] = {"asset": asset}
+
+
 def page_route(handler: Handler) -> Handler:
     """A route that answers its errors with pages."""
 
@@ -157,5 +161,5 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals["asset"] = asset
+    made.globals.update(_GLOBALS)
     return made
