@@ -22,6 +22,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "quick-start": "a server that records and answers, in five minutes",
         "recording": "from the shell and from Python, so that nothing is lost or doubled",
         "reading": "filters, forms, pages, and a feed that misses nothing",
+        "page": "the trail in a browser: how to sign in, and what keeps strangers out",
         "command-line": "the commands that read, follow, download, record and import",
         "proving": "checkpoints, proofs and evidence: how it works, and how to watch a log",
         "auditing": "step by step, for an auditor: from the verifier key to a checklist",

@@ -19,6 +19,7 @@ from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
+from auditplane.http.page import rendering
 from auditplane.http.state import State
 from auditplane.log import clock
 from auditplane.store.sqlite.database import has_no_room
@@ -84,7 +85,7 @@ def build(config: Config) -> ASGIApp:
 
     handlers = {
         AuditplaneError: problems.on_error,
-        HTTPException: problems.on_http_exception,
+        HTTPException: rendering.on_http_exception,
         Exception: problems.on_bug,
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)

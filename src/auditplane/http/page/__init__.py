@@ -1,27 +1,24 @@
-"""The web page: who changed what, and when, for people.
+"""The web page: the trail for people, signed in with a key of theirs.
 
-Rendered here, in whole pages that work without JavaScript; where it runs, parts of them are asked for as they are
-needed. The page has no right that the key lacks with which its reader signed in.
+Its routes know people by a cookie and the JSON API knows programs by a key in a header; neither takes the
+other's. Every change carries the `csrf` of the session, and every answer forbids what the page does not need.
 """
 
-from pathlib import Path
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
-from auditplane.http.page import trail, one_event
+from auditplane.http.page import one_event, signing_in, trail
 
 
-async def static(request):
-    return await StaticFiles(directory=Path(__file__).parent / "static").get_response(request.path_params["name"], request.scope)
-
-
-def routes() -> list[BaseRoute]:
-    """The routes of the page."""
+def routes() -> list[Route]:
+    """All routes of the page."""
     return [
         Route("/", trail.show),
         Route("/rows", trail.rows),
         Route("/overview", trail.overview),
         Route("/suggestions", trail.suggestions),
         Route("/events/{id}", one_event.show),
-        Route("/static/{name:path}", static),
+        Route("/sign-in", signing_in.show),
+        Route("/sign-in", signing_in.sign_in, methods=["POST"]),
+        Route("/sign-in/{link}", signing_in.follow),
+        Route("/sign-out", signing_in.sign_out, methods=["POST"]),
     ]

@@ -3,6 +3,7 @@
 from typing import Final
 from urllib.parse import urlencode
 
+from auditplane.access import Key, Right
 from auditplane.times import SECOND_US
 
 _TONES: Final = {
@@ -34,3 +35,8 @@ def length(us: int) -> str:
 def trail_url(*pairs: str) -> str:
     """The URL of the trail with some filters: names and values in turn."""
     return "/?" + urlencode(list(zip(pairs[::2], pairs[1::2], strict=True)))
+
+
+def manages(key: Key) -> bool:
+    """Whether a key may see what only admins see."""
+    return key.may(Right.MANAGE)
