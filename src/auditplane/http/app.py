@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auditplane import __version__, limits
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
-from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems, retention
+from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
 from auditplane.http.state import State
 from auditplane.log import clock
@@ -72,6 +72,7 @@ def build(config: Config) -> ASGIApp:
         Route("/health", health),
         Route("/metrics", exposition),
         Route("/openapi.json", served_openapi),
+        *page.routes(),
     ]
 
     @contextlib.asynccontextmanager
