@@ -1,9 +1,9 @@
 """The static files of the page, read once at start and served from memory.
 
-A name is looked up among those read, so no path of a request ever reaches the file system. The URL of a file holds
-a hash over all files: a change of one gives all of them new URLs, so that each may be kept for ever, and a module
-finds those it imports beside itself. Whoever asks for another version gets none, rather than files of two versions.
-The files hold nothing of any account, so they need no key.
+A name is looked up among those read, so no path of a request ever reaches the file system. The URL of a file
+holds a hash over all files: a change of one gives all of them new URLs. So each may be kept for ever, and a
+module finds those it imports beside itself. Whoever asks for another version gets none, rather than files of
+two versions. The files hold nothing of any account, so they need no key.
 """
 
 import gzip
@@ -43,7 +43,7 @@ _COMPRESSED_ALREADY: Final = {".png"}
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file: `forms` are its bytes by Content-Encoding, None for the plain ones; an encoding makes it smaller."""
+    """A file: its bytes by Content-Encoding, None for the plain ones; all others are smaller."""
 
     content_type: str
     sha256: str
@@ -51,7 +51,7 @@ class Asset:
 
 
 def read(folder: Path) -> dict[str, Asset]:
-    """The files of a folder and of those in it, by their paths with slashes; those of unknown types are left out."""
+    """The files of a folder and those below it, by path; those of unknown types are left out."""
     return {
         path.relative_to(folder).as_posix(): _read(path)
         for path in sorted(folder.rglob("*"))
