@@ -208,8 +208,8 @@ class OpenPage:
 class Chromium:
     """A browser that runs.
 
-    Between its calls Playwright says that an event loop runs in this thread. So that other tests can run loops
-    of their own, that is taken back where no test uses the browser.
+    Between its calls Playwright says that an event loop runs in this thread. So that other tests can run
+    loops of their own, that is taken back where no test uses the browser.
     """
 
     def __init__(self) -> None:
