@@ -119,7 +119,8 @@ class Watched:
             faults = self.faults()
         finally:
             self._context.close()
-        assert not faults, "\n".join(["The browser found faults:", *faults])
+        if faults:
+            raise AssertionError("\n".join(["The browser found faults:", *faults]))
 
     def _on_page(self, page: Page) -> None:
         page.on("websocket", self._on_websocket)
@@ -202,7 +203,8 @@ class OpenPage:
                 watched.close()
             except AssertionError as error:
                 faults.append(str(error))
-        assert not faults, "\n".join(faults)
+        if faults:
+            raise AssertionError("\n".join(faults))
 
 
 class Chromium:
@@ -276,7 +278,8 @@ def check_accessibility(page: Page, *, but: Collection[str] = ()) -> None:
     }
     result: dict[str, Any] = page.evaluate("options => axe.run(document, options)", options)
     faults = [_described(violation) for violation in result["violations"]]
-    assert not faults, "\n".join([f"{page.url} is not accessible to all:", *faults])
+    if faults:
+        raise AssertionError("\n".join([f"{page.url} is not accessible to all:", *faults]))
 
 
 @cache
