@@ -6,7 +6,7 @@ other's. Every change carries the `csrf` of the session, and every answer forbid
 
 from starlette.routing import Route
 
-from auditplane.http.page import one_event, signing_in, trail
+from auditplane.http.page import assets, one_event, signing_in, trail
 
 
 def routes() -> list[Route]:
@@ -21,4 +21,6 @@ def routes() -> list[Route]:
         Route("/sign-in", signing_in.sign_in, methods=["POST"]),
         Route("/sign-in/{link}", signing_in.follow),
         Route("/sign-out", signing_in.sign_out, methods=["POST"]),
+        Route("/static/{version}/{name:path}", assets.static_file),
+        Route("/favicon.ico", assets.favicon),
     ]
