@@ -41,10 +41,9 @@ function draw(place) {
   const legend = place.appendChild(legendOf(names, colours));
   const stacked = stack(names.map((name) => data.series[name]));
   const tip = tipOf(place);
-  const height = () => place.clientHeight - legend.offsetHeight;
+  const size = () => ({ width: legend.clientWidth, height: place.clientHeight - legend.offsetHeight });
   const options = {
-    width: place.clientWidth,
-    height: height(),
+    ...size(),
     legend: { show: false },
     padding: [6, 10, 0, 0],
     ...(isLocal() ? {} : { tzDate: (/** @type {number} */ at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC") }),
@@ -58,7 +57,7 @@ function draw(place) {
     },
   };
   const plot = new uPlot(options, [data.starts, ...stacked], place);
-  const watcher = new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: height() }));
+  const watcher = new ResizeObserver(() => plot.setSize(size()));
   watcher.observe(place);
   place.addEventListener("mouseleave", tip.hide);
   drawn.push({ place, plot, watcher });
@@ -103,12 +102,13 @@ function short(count) {
   return new Intl.NumberFormat("en", { notation: "compact" }).format(count);
 }
 
-/** @param {HTMLElement} place @param {string[]} names @param {string} by */
+/** Actions have colours of their own, all else those that are free. @param {HTMLElement} place @param {string[]} names @param {string} by */
 function coloursOf(place, names, by) {
-  const taken = new Set(by === "action" ? names.map((name) => KNOWN[name]).filter(Boolean) : []);
-  const free = Array.from({ length: COLOURS }, (_, at) => at + 1).filter((at) => !taken.has(at));
+  const free = new Set(Array.from({ length: COLOURS }, (_, at) => at + 1));
+  const take = (/** @type {number} */ number) => (free.delete(number) ? number : 0);
+  const own = new Map(names.map((name) => [name, by === "action" ? take(KNOWN[name]) : 0]));
   return names.map((name) => {
-    const number = name === "" ? 0 : (by === "action" && KNOWN[name]) || free.shift() || 0;
+    const number = name === "" ? 0 : own.get(name) || take([...free][0]);
     return resolved(place, `--series-${number}`);
   });
 }
