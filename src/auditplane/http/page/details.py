@@ -58,7 +58,10 @@ def comparison(details: bytes) -> Sequence[Line]:
         return ()
     before, after = (list(_lines(_node("", members[name]))) for name in (BEFORE, AFTER))
     if max(len(before), len(after)) > DIFF_LINES_MAX:
-        return [*(Line("removed", before=line) for line in before), *(Line("added", after=line) for line in after)]
+        return [
+            *(Line("removed", before=line) for line in before),
+            *(Line("added", after=line) for line in after),
+        ]
     return list(_compared(before, after))
 
 
@@ -127,5 +130,7 @@ def _beside(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:
     for at in range(max(len(before), len(after))):
         left = before[at] if at < len(before) else None
         right = after[at] if at < len(after) else None
-        state = "changed" if left is not None and right is not None else "added" if left is None else "removed"
+        state = (
+            "changed" if left is not None and right is not None else "added" if left is None else "removed"
+        )
         yield Line(state, left, right)

@@ -11,11 +11,9 @@ from starlette.responses import Response
 from auditplane import log, merkle
 from auditplane.access import Access, Key, Right
 from auditplane.event import Event, decode_doc, decode_docs
-from auditplane.http.page import sessions
 from auditplane.http.page.details import Line, Node, comparison, tree
 from auditplane.http.page.rendering import html, page_route
-from auditplane.http.page.trail import on_thread, read_request_view, show_trail
-from auditplane.http.state import State
+from auditplane.http.page.trail import asked_view, on_thread, reader, show_trail
 from auditplane.query import Cursor, Order, Query, configuration_name
 from auditplane.store import Stored
 from auditplane.store.sqlite.account import AccountStore
@@ -66,16 +64,13 @@ class Shown:
 @page_route
 async def show(request: Request) -> Response:
     """`GET /events/{id}`: the drawer of an event; the trail stands beside it unless htmx asks for the drawer."""
-    state: State = request.state.server
-    key = sessions.session(request).key
-    key.require(Right.READ)
+    state, key = reader(request)
     event_id: str = request.path_params["id"]
     found = await on_thread(state, key, lambda store: _shown(store, event_id))
-    view = read_request_view(request, state, key)
-    values = {"shown": found, "key_name": _key_name(state.access, key, found.recorded.by), "key": key}
-    if PARTIAL_HEADER in request.headers:
-        return html(request, "event.html", view=view, **values)
-    return await show_trail(request, **values)
+    values = {"shown": found, "key_name": _key_name(state.access, key, found.recorded.by)}
+    if PARTIAL_HEADER not in request.headers:
+        return await show_trail(request, values)
+    return html(request, "event.html", view=asked_view(request, state, key), drawer=values)
 
 
 def _shown(store: AccountStore, event_id: str) -> Shown:

@@ -7,7 +7,17 @@ from auditplane.access import Key, Right
 from auditplane.times import SECOND_US
 
 _TONES: Final = {
-    "good": ("created", "started", "resumed", "enabled", "added", "approved", "restored", "completed", "succeeded"),
+    "good": (
+        "created",
+        "started",
+        "resumed",
+        "enabled",
+        "added",
+        "approved",
+        "restored",
+        "completed",
+        "succeeded",
+    ),
     "bad": ("deleted", "failed", "removed", "revoked", "denied", "rejected", "stopped", "disabled", "error"),
     "plain": ("modified", "updated", "changed", "edited", "renamed"),
     "wait": ("pending", "paused", "waiting", "scheduled"),

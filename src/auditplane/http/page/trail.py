@@ -1,14 +1,15 @@
 """The trail: the page at `/`, and its parts that are asked for later."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auditplane import log, overview as overviews
+from auditplane import limits, log
+from auditplane import overview as overviews
 from auditplane import query as queries
 from auditplane.access import Key, Right
 from auditplane.errors import InvalidQuery
@@ -17,17 +18,17 @@ from auditplane.http.events import parameters
 from auditplane.http.page import sessions
 from auditplane.http.page.foot import Foot, foot
 from auditplane.http.page.rendering import html, page_route
-from auditplane.http.page.view import LABELS, View, read_view
+from auditplane.http.page.view import LABELS, NO_VIEW, View, read_view
 from auditplane.http.state import State
 from auditplane.overview import Member
 from auditplane.query import encode_cursor
 from auditplane.store.sqlite.account import AccountStore
+from auditplane.times import SECOND_US
 
 T = TypeVar("T")
 
 ROWS: Final = 100
 SUGGESTED_MAX: Final = 10
-SUGGESTED_CHARS_MAX: Final = 256
 BUCKETS_MAX: Final = 120
 
 MEMBERS: Final = {
@@ -56,45 +57,39 @@ async def show(request: Request) -> Response:
     return await show_trail(request)
 
 
-async def show_trail(request: Request, **drawer: object) -> Response:
-    """The page of the trail, with a drawer beside it when its values are given."""
+async def show_trail(request: Request, drawer: Mapping[str, object] | None = None) -> Response:
+    """The page of the trail; with the values of a drawer, that is open beside it."""
     state: State = request.state.server
     session = sessions.session(request)
     session.key.require(Right.READ)
-    now = state.clock()
+    problems: Sequence[str] = ()
+    found: tuple[Rows, Foot] | tuple[None, None] = None, None
     try:
-        view = read_request_view(request, state, session.key)
-    except InvalidQuery as error:
-        empty = View((), queries.Query(), "action")
-        values = {"problems": error.messages, "rows": None, "foot": None}
-        return html(request, "trail.html", 400, session=session, view=empty, ranges=empty.quick_ranges(now), labels=LABELS, drawer=None, **values)
-
-    def read(store: AccountStore) -> tuple[Rows, Foot]:
-        return _rows(store, view, session.key.account), foot(store, state.log_key.for_account(store_name), state.clock)
-
-    store_name = session.key.account
-    found, at_foot = await on_thread(state, session.key, read)
+        view = asked_view(request, state, session.key)
+        found = await on_thread(state, session.key, lambda store: _whole(store, view, state, session.key))
+    except InvalidQuery as error:  # an unfiltered answer to a wrong filter would mislead
+        view, problems = NO_VIEW, error.messages
     return html(
         request,
         "trail.html",
+        400 if problems else 200,
         session=session,
         view=view,
-        ranges=view.quick_ranges(now),
+        ranges=view.quick_ranges(state.clock()),
         labels=LABELS,
-        problems=(),
-        rows=found,
-        foot=at_foot,
-        drawer=drawer or None,
+        problems=problems,
+        rows=found[0],
+        foot=found[1],
+        drawer=drawer,
+        origin=str(request.base_url).rstrip("/"),
     )
 
 
 @page_route
 async def rows(request: Request) -> Response:
     """`GET /rows`: the rows after a cursor."""
-    state: State = request.state.server
-    key = sessions.session(request).key
-    key.require(Right.READ)
-    view = read_request_view(request, state, key)
+    state, key = reader(request)
+    view = asked_view(request, state, key)
     found = await on_thread(state, key, lambda store: _rows(store, view, key.account))
     return html(request, "rows.html", view=view, rows=found)
 
@@ -102,10 +97,8 @@ async def rows(request: Request) -> Response:
 @page_route
 async def overview(request: Request) -> Response:
     """`GET /overview`: the chart, and the top values of the view."""
-    state: State = request.state.server
-    key = sessions.session(request).key
-    key.require(Right.READ)
-    view = read_request_view(request, state, key)
+    state, key = reader(request)
+    view = asked_view(request, state, key)
     stacked = Member(view.chart)
 
     def counted(store: AccountStore) -> overviews.Overview:
@@ -113,8 +106,8 @@ async def overview(request: Request) -> Response:
 
     found = await on_thread(state, key, counted)
     chart = {
-        "starts": [us // 1_000_000 for us in found.starts_us],
-        "width": found.bucket_us // 1_000_000,
+        "starts": [us // SECOND_US for us in found.starts_us],
+        "width": found.bucket_us // SECOND_US,
         "series": found.series,
         "by": view.chart,
     }
@@ -125,20 +118,33 @@ async def overview(request: Request) -> Response:
 @page_route
 async def suggestions(request: Request) -> Response:
     """`GET /suggestions`: values of the trail for a filter, most frequent first."""
-    state: State = request.state.server
-    key = sessions.session(request).key
-    key.require(Right.READ)
+    state, key = reader(request)
     given = dict(parameters(request))
     member = MEMBERS.get(given.get("member", ""))
     if member is None:
         raise InvalidQuery(f"member: must be one of {', '.join(MEMBERS)}.")
-    text = given.get("text", "")[:SUGGESTED_CHARS_MAX]
-    found = await on_thread(state, key, lambda store: overviews.suggestions(store, member, text, SUGGESTED_MAX))
-    return html(request, "suggestions.html", suggestions=found)
+    text = given.get("text", "")[: limits.NAME_CHARS_MAX]
+
+    def suggested(store: AccountStore) -> Sequence[tuple[str, int]]:
+        return overviews.suggestions(store, member, text, SUGGESTED_MAX)
+
+    return html(request, "suggestions.html", suggestions=await on_thread(state, key, suggested))
 
 
-def read_request_view(request: Request, state: State, key: Key) -> View:
+def reader(request: Request) -> tuple[State, Key]:
+    """The server, and the key of who asks for a part of the trail; raises NotAuthenticated and Forbidden."""
+    key = sessions.session(request).key
+    key.require(Right.READ)
+    return request.state.server, key
+
+
+def asked_view(request: Request, state: State, key: Key) -> View:
+    """The view that a request asks for; raises InvalidQuery."""
     return read_view(parameters(request), account=key.account, kinds=state.rules(key.account).kinds)
+
+
+def _whole(store: AccountStore, view: View, state: State, key: Key) -> tuple[Rows, Foot]:
+    return _rows(store, view, key.account), foot(store, state.log_key.for_account(key.account), state.clock)
 
 
 def _rows(store: AccountStore, view: View, account: str) -> Rows:

@@ -71,11 +71,15 @@ class View:
 
     def url(self, path: str = "/", **more: object) -> str:
         """This view at a path, with further parameters."""
-        return _url(path, [*self.given, *more.items()])
+        return _url(path, [*self.given, *((name, str(value)) for name, value in more.items())])
 
     def adding(self, name: str, value: str) -> str:
         """The URL of this view with one more filter; a single one is replaced."""
-        kept = [pair for pair in self.given if pair != (name, value) and (name not in queries.SINGLE or pair[0] != name)]
+        kept = [
+            pair
+            for pair in self.given
+            if pair != (name, value) and (name not in queries.SINGLE or pair[0] != name)
+        ]
         return _url("/", [*kept, (name, value)])
 
     def without(self, name: str, value: str | None = None) -> str:
@@ -137,9 +141,11 @@ class View:
         return [*ranges, QuickRange("all", "All time", self.between(None, None), current=no_dates)]
 
 
-def read_view(
-    parameters: Iterable[tuple[str, str]], *, account: str, kinds: Collection[str]
-) -> View:
+NO_VIEW: Final = View((), Query(), CHARTS[0])
+"""The view without filters."""
+
+
+def read_view(parameters: Iterable[tuple[str, str]], *, account: str, kinds: Collection[str]) -> View:
     """The view that the parameters of a URL ask for; raises InvalidQuery."""
     given = [(name, value) for name, value in parameters if value]
     charts = [value for name, value in given if name == CHART] or [CHARTS[0]]

@@ -1,6 +1,8 @@
 // @ts-check
 // The drawer that shows one event beside the trail. It has an address of its own, so Back closes it.
 
+import { loadPart } from "./parts.js";
+
 const PATH = "/events/";
 
 /** @returns {HTMLElement | null} */
@@ -80,19 +82,12 @@ async function onPopState() {
 /** @param {string} url */
 async function load(url) {
   const place = drawer();
-  if (!place) return false;
-  place.setAttribute("aria-busy", "true");
-  try {
-    await htmx.ajax("get", url, { target: place, swap: "innerHTML" });
-  } finally {
-    place.removeAttribute("aria-busy");
-  }
-  if (!place.firstElementChild) return false;
+  if (!place || !(await loadPart(url, place))) return false;
   place.hidden = false;
   markShown(url);
   const title = place.querySelector("h2");
   title?.setAttribute("tabindex", "-1");
-  /** @type {HTMLElement | null} */ (title)?.focus({ preventScroll: true });
+  title?.focus({ preventScroll: true });
   return true;
 }
 
