@@ -410,7 +410,7 @@ def test_nothing_moves_while_the_page_loads_and_the_first_view_is_small(
     expect(page.locator(".chart canvas")).to_be_visible()
     page.wait_for_timeout(300)
     assert page.evaluate("window.shifted ?? 0") < 0.01
-    assert 20_000 < sum(sizes) < 150_000
+    assert 20_000 < sum(sizes) < 100_000
 
 
 def test_a_slow_server_shows_the_events_before_the_chart(open_page: OpenPage, tenant: Tenant) -> None:
@@ -436,3 +436,14 @@ def test_a_reader_sees_nothing_of_another_account(
         answer = page.request.get(path)
         assert answer.status == (404 if other in path else 200)
         assert "secret" not in answer.text().replace("text=secret", "")
+
+
+def test_answers_are_compressed_but_for_those_that_another_site_asks_for(
+    open_page: OpenPage, tenant: Tenant
+) -> None:
+    tenant.record(*events(50))
+    request = signed_in(open_page, tenant).page.request
+    for site, encoded in (("same-origin", True), ("none", True), ("cross-site", False), ("same-site", False)):
+        answer = request.get("/?q=otlp", headers={"Sec-Fetch-Site": site, "Accept-Encoding": "gzip"})
+        assert ("content-encoding" in answer.headers) is encoded, site
+        assert "otlp-" in answer.text()

@@ -17,12 +17,14 @@ from starlette.responses import RedirectResponse, Response
 from auditplane.errors import AuditplaneError, NotAcceptable, NotAuthenticated
 from auditplane.http import negotiation, problems
 from auditplane.http.page import assets, paths, texts
+from auditplane.http.streams import encoded
 from auditplane.times import format_us
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 HTML: Final = "text/html"
+ENCODED_BYTES_MIN: Final = 1_024
 # A form that is sent under `no-referrer` has no Origin either.
 REFERRER: Final = "same-origin"
 _POLICY: Final = {
@@ -51,6 +53,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
     "Cache-Control": "no-store",
+    "Vary": "Accept-Encoding, Sec-Fetch-Site",
 }
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -65,8 +68,20 @@ def html(
     **values: Any,
 ) -> Response:
     """A page, made of a template and its values; `request` is one of them."""
-    text = _templates().get_template(template).render(request=request, **values)
-    return Response(text, status, {**HEADERS, **(headers or {})}, HTML)
+    body = _templates().get_template(template).render(request=request, **values).encode()
+    encoding = _encoding(request) if len(body) >= ENCODED_BYTES_MIN else None
+    more = {"Content-Encoding": encoding} if encoding else {}
+    return Response(encoded(body, encoding), status, {**HEADERS, **more, **(headers or {})}, HTML)
+
+
+def _encoding(request: Request) -> str | None:
+    """How an answer is compressed: only where no other site made the browser ask.
+
+    One that could, and that saw how long the answers are, would learn their texts from what it has in the URL.
+    """
+    if request.headers.get("sec-fetch-site") not in ("same-origin", "none"):
+        return None
+    return negotiation.encoding(request.headers.getlist("accept-encoding"))
 
 
 def redirect(path: str, headers: Mapping[str, str] | None = None) -> Response:
