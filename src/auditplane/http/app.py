@@ -19,6 +19,7 @@ from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems, retention
 from auditplane.http.connections import break_off_all
+from auditplane.http.page import proving
 from auditplane.http.state import State
 from auditplane.log import clock
 from auditplane.store.sqlite.database import has_no_room
@@ -72,6 +73,7 @@ def build(config: Config) -> ASGIApp:
         Route("/health", health),
         Route("/metrics", exposition),
         Route("/openapi.json", served_openapi),
+        *proving.ROUTES,
     ]
 
     @contextlib.asynccontextmanager
