@@ -1,7 +1,7 @@
 """What the page asks for to verify an event in the browser; `static/proof.js` checks it.
 
-The answers are those of `/v1/audit-events/{id}/proof` and `/v1/log/{account}/consistency`, for whoever is signed
-in, and of no account but that of the session.
+The answers are those of `/v1/audit-events/{id}/proof` and `/v1/log/{account}/consistency`, for whoever is
+signed in, and of no account but that of the session.
 """
 
 from typing import Final
@@ -23,7 +23,8 @@ from auditplane.times import format_us
 async def page_proof(request: Request) -> Response:
     """`GET /events/{id}/proof`: an event with its proof.
 
-    And with the verifier key (`key`), and when the checkpoint was signed (`signed`). Raises NotAuthenticated, Forbidden, NotFound and Gone.
+    And with the verifier key (`key`), and when the checkpoint was signed (`signed`). Raises NotAuthenticated,
+    Forbidden, NotFound and Gone.
     """
     state: State = request.state.server
     reader = session(request).key

@@ -234,7 +234,10 @@ async function checkSignature({ served }, found) {
   if (!signed.length) throw new Wrong("signature", "The checkpoint is not signed by the key of the log.");
   for (const { bytes } of signed) {
     if (!(await isSigned(key, bytes, bytesOf(note.text)))) {
-      throw new Wrong("signature", "The signature is NOT of this checkpoint: its text or its signature is forged.");
+      throw new Wrong(
+        "signature",
+        "The signature is NOT of this checkpoint: its text or its signature is forged.",
+      );
     }
   }
   found.facts.key = key.text;
@@ -352,7 +355,9 @@ async function parseKept(text) {
     return { key, size: countOf(kept, "size"), root: hashOf(textOf(kept, "root")) };
   } catch (error) {
     if (error instanceof Unable) throw error;
-    throw new Unable("What this browser keeps of the log is damaged. To begin anew, clear the data of this site.");
+    throw new Unable(
+      "What this browser keeps of the log is damaged. To begin anew, clear the data of this site.",
+    );
   }
 }
 
@@ -389,8 +394,10 @@ export async function verifyConsistency(old, size, path, oldRoot, newRoot) {
     if (isLeft) oldLatest = await nodeHash(hash, oldLatest);
     newLatest = await (isLeft ? nodeHash(hash, newLatest) : nodeHash(newLatest, hash));
   }
-  if (!same(oldLatest, oldRoot)) throw new Wrong("consistency", `The path does not lead to the root of ${old}.`);
-  if (!same(newLatest, newRoot)) throw new Wrong("consistency", `The path does not lead to the root of ${size}.`);
+  if (!same(oldLatest, oldRoot))
+    throw new Wrong("consistency", `The path does not lead to the root of ${old}.`);
+  if (!same(newLatest, newRoot))
+    throw new Wrong("consistency", `The path does not lead to the root of ${size}.`);
 }
 
 /**
@@ -439,7 +446,8 @@ async function parseKey(text) {
   const [whole, name, idText] = parts;
   checkName(name);
   const id = (await sha256(joined(bytesOf(`${name}\n`), packed))).slice(0, KEY_ID_BYTES);
-  if (hexOf(id) !== idText) throw new Wrong("key", "The id in the verifier key is not that of its name and key.");
+  if (hexOf(id) !== idText)
+    throw new Wrong("key", "The id in the verifier key is not that of its name and key.");
   return { name, id, bytes: packed.slice(1), text: whole };
 }
 
@@ -478,7 +486,8 @@ function checkName(name) {
 /** @param {string} text */
 function sizeOf(text) {
   const size = DECIMAL.test(text) ? Number(text) : NaN;
-  if (!Number.isSafeInteger(size)) throw new Wrong("form", "A size is a decimal number without leading zeros.");
+  if (!Number.isSafeInteger(size))
+    throw new Wrong("form", "A size is a decimal number without leading zeros.");
   return size;
 }
 
@@ -495,14 +504,16 @@ function memberOf(answer, name) {
 /** @param {unknown} answer @param {string} name */
 function textOf(answer, name) {
   const text = memberOf(answer, name);
-  if (typeof text !== "string") throw new Wrong("form", `The ${name} in the answer of the server is no text.`);
+  if (typeof text !== "string")
+    throw new Wrong("form", `The ${name} in the answer of the server is no text.`);
   return text;
 }
 
 /** One line: doc and stamp are told apart by the line feed between them. @param {unknown} answer @param {string} name */
 function lineOf(answer, name) {
   const text = textOf(answer, name);
-  if (text.includes("\n") || NO_TEXT.test(text)) throw new Wrong("form", `The ${name} is not one line of text.`);
+  if (text.includes("\n") || NO_TEXT.test(text))
+    throw new Wrong("form", `The ${name} is not one line of text.`);
   return text;
 }
 
@@ -537,7 +548,9 @@ function hashOf(text) {
 function subtle() {
   const found = globalThis.crypto?.subtle;
   if (!found) {
-    throw new Unable("This browser can't hash on this page, as it came neither by https nor from this machine.");
+    throw new Unable(
+      "This browser can't hash on this page, as it came neither by https nor from this machine.",
+    );
   }
   return found;
 }

@@ -139,7 +139,9 @@ async function ask(url) {
   const answer = await answerOf(url);
   const isJson = answer.headers.get("Content-Type")?.startsWith("application/json") ?? false;
   if (answer.redirected || !isJson) {
-    throw new NoAnswer(`The server did not answer as it should (${answer.status}). Sign in again, and try again.`);
+    throw new NoAnswer(
+      `The server did not answer as it should (${answer.status}). Sign in again, and try again.`,
+    );
   }
   const body = await answer.json().catch(() => null);
   if (!answer.ok) throw new NoAnswer(`The server answered ${answer.status}: ${reasonOf(body)}`);
@@ -238,7 +240,12 @@ function verifiedBox({ facts, isFirst }) {
   const first =
     "It is the first check in this browser: the key was trusted as the server served it. Compare it once with " +
     "the key that you have from the operator.";
-  return made("div", "verdict is-ok", made("p", "", made("strong", "", what)), ...(isFirst ? [made("p", "", first)] : []));
+  return made(
+    "div",
+    "verdict is-ok",
+    made("p", "", made("strong", "", what)),
+    ...(isFirst ? [made("p", "", first)] : []),
+  );
 }
 
 /** @param {string[]} reasons */
@@ -272,10 +279,19 @@ function failedBox(verdict, evidence) {
 /** @param {HTMLElement} element @param {Verdict} verdict @param {string} accept @param {Evidence} evidence */
 function changedBox(element, verdict, accept, evidence) {
   const isLog = verdict.wrong.some((step) => step.code === "log-changed");
-  const what = isLog ? "NOT verified: this is another log than before." : "NOT verified: the key of the log has changed.";
+  const what = isLog
+    ? "NOT verified: this is another log than before."
+    : "NOT verified: the key of the log has changed.";
   const box = alertBox(what, verdict);
   box.append(...(isLog ? LOG_CHANGED : KEY_CHANGED).map((text) => made("p", "", text)));
-  box.append(made("p", "", "To confirm it: ", made("code", "", `auditplane verify --url ${location.origin} --key log.vkey`)));
+  box.append(
+    made(
+      "p",
+      "",
+      "To confirm it: ",
+      made("code", "", `auditplane verify --url ${location.origin} --key log.vkey`),
+    ),
+  );
   box.append(copyButton(evidence), " ", acceptButton(element, accept, isLog));
   return box;
 }
@@ -304,7 +320,8 @@ function acceptButton(element, accept, isLog) {
       "by a way other than this page.",
   );
   const accepted = () => run(element, accept);
-  const asked = () => place.replaceChildren(meaning, buttonOf(`It is confirmed: trust the new ${what}`, accepted));
+  const asked = () =>
+    place.replaceChildren(meaning, buttonOf(`It is confirmed: trust the new ${what}`, accepted));
   place.append(buttonOf(`Accept the new ${what}…`, asked));
   return place;
 }
@@ -312,7 +329,9 @@ function acceptButton(element, accept, isLog) {
 /** @param {Evidence} evidence */
 function copyButton(evidence) {
   return buttonOf("Keep a copy", () => {
-    const blob = new Blob([JSON.stringify({ from: location.href, ...evidence }, null, 2)], { type: "application/json" });
+    const blob = new Blob([JSON.stringify({ from: location.href, ...evidence }, null, 2)], {
+      type: "application/json",
+    });
     const link = /** @type {HTMLAnchorElement} */ (made("a", ""));
     link.href = URL.createObjectURL(blob);
     link.download = `auditplane-proof-${evidence.at.replaceAll(":", "")}.json`;
