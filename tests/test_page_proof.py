@@ -124,25 +124,28 @@ class Trail:
     proofs: dict[tuple[int, int], log.Proven]
     path: Callable[[int, int], list[bytes]]
 
-    def given(self, index: int, size: int, kept: str | None = None) -> Given:
+    def given(self, index: int, size: int, before: str | None = None) -> Given:
         """What the page hands to the browser's verifier."""
-        return given_of(self.proofs[index, size], kept)
+        return given_of(self.proofs[index, size], before)
 
     def kept(self, size: int) -> str:
         """What a browser keeps that saw the log of a size."""
-        signed = self.proofs[0, size].signed
-        return json.dumps({"key": str(KEY.verifier), "size": size, "root": encoded(signed.root)})
+        return kept(KEY, self.proofs[0, size].signed.note)
 
     def consistency(self, old: int, new: int) -> Json:
         """As the server answers."""
         return {"from": old, "to": new, "path": [encoded(each) for each in self.path(old, new)]}
 
 
+def kept(key: SignerKey, note: bytes) -> str:
+    return json.dumps({"key": str(key.verifier), "checkpoint": note.decode()})
+
+
 def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def given_of(proven: log.Proven, kept: str | None = None) -> Given:
+def given_of(proven: log.Proven, before: str | None) -> Given:
     stored = proven.stored
     return {
         "shown": stored.doc.decode(),
@@ -153,7 +156,7 @@ def given_of(proven: log.Proven, kept: str | None = None) -> Given:
         },
         "proof": logs.proof_members(proven),
         "served": str(KEY.verifier),
-        "kept": kept,
+        "kept": before,
     }
 
 
@@ -210,18 +213,21 @@ def test_each_entry_of_each_size_is_verified(tab: Page, trail: Trail) -> None:
 
 
 def test_growth_between_all_sizes_is_verified_and_remembered(tab: Page, trail: Trail) -> None:
-    cases = []
+    cases, pairs = [], []
     sizes = [*range(1, 41), 70, 256, 257, 1000, 1025]
     for new in sizes:
         for old in [old for old in sizes if old <= new]:
             given = trail.given(old - 1 if new <= 70 and old in (1, new) else 0, new, trail.kept(old))
             cases.append(given | {"paths": {f"{old}-{new}": trail.consistency(old, new)}})
-    for given, found in zip(cases, verdicts(tab, cases), strict=True):
+            pairs.append([old, new])
+    for given, (old, new), found in zip(cases, pairs, verdicts(tab, cases), strict=True):
         assert found["verified"], found
         assert not found["isFirst"]
-        assert json.loads(found["remember"])["size"] == given["proof"]["size"]
-        old = json.loads(given["kept"])["size"]
-        assert found["asked"] == ([] if old == given["proof"]["size"] else [[old, given["proof"]["size"]]])
+        assert json.loads(found["remember"]) == {
+            "key": given["served"],
+            "checkpoint": given["proof"]["checkpoint"],
+        }
+        assert found["asked"] == ([] if old == new else [[old, new]])
 
 
 # What does not hold.
@@ -384,13 +390,13 @@ def test_a_log_that_forks_or_shrinks_is_never_verified(tab: Page, trail: Trail) 
     for old, new in ((3, 3), (1, 7), (4, 7), (6, 7), (8, 40), (37, 69), (256, 1025)):
         answer = trail.consistency(old, new)
         given = trail.given(0, new, trail.kept(old)) | {"paths": {f"{old}-{new}": answer}}
-        other_root = json.loads(given["kept"]) | {"root": encoded(chosen.randbytes(32))}
+        other = sign_checkpoint(Checkpoint(KEY.name, old, chosen.randbytes(32)), [KEY])
         paths = [answer["path"][1:], [*answer["path"], encoded(bytes(32))]] if old < new else []
         for number in range(len(answer["path"])):
             path = [*answer["path"]]
             path[number] = encoded(chosen.randbytes(32))
             paths.append(path)
-        cases.append(given | {"kept": json.dumps(other_root)})
+        cases.append(given | {"kept": kept(KEY, other)})
         cases += [given | {"paths": {f"{old}-{new}": answer | {"path": path}}} for path in paths]
         codes += ["fork"] * (len(paths) + 1)
         cases.append(trail.given(0, old, trail.kept(new)))
@@ -422,8 +428,9 @@ def test_growth_that_is_not_proved_is_not_verified(tab: Page, trail: Trail) -> N
 
 
 def test_damaged_memory_is_not_taken_for_the_first_time(tab: Page, trail: Trail) -> None:
-    kept = json.loads(trail.kept(4))
-    texts = ["", "{", "null", "{}", "[]", *(json.dumps(kept | {name: 7.5}) for name in kept)]
+    whole = json.loads(trail.kept(4))
+    mixed = json.dumps(whole | {"key": str(OTHER_LOG.verifier)})
+    texts = ["", "{", "null", "{}", "[]", mixed, *(json.dumps(whole | {name: 7.5}) for name in whole)]
     for found in verdicts(tab, [trail.given(0, 7, text) for text in texts]):
         assert not found["verified"]
         assert {step["state"] for step in found["wrong"]} == {"unable"}
@@ -661,9 +668,9 @@ def test_a_changed_key_is_told_and_can_be_accepted(site: Site) -> None:
 
 
 def test_another_log_at_the_same_address_is_told(site: Site) -> None:
-    name = "auditplane.log:default"
-    kept = json.dumps({"key": str(OTHER_LOG.verifier), "size": 5, "root": encoded(bytes(32))})
-    site.tab.evaluate("([name, kept]) => localStorage.setItem(name, kept)", [name, kept])
+    other = kept(OTHER_LOG, sign_checkpoint(Checkpoint(OTHER_LOG.name, 10**9, bytes(32)), [OTHER_LOG]))
+    entry = ["auditplane.log:default", other]
+    site.tab.evaluate("([name, text]) => localStorage.setItem(name, text)", entry)
     assert "another log than before" in site.verify()
     site.tab.get_by_role("button", name="Accept the new log…").click()
     site.tab.get_by_role("button", name="It is confirmed: trust the new log").click()

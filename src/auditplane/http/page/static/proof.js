@@ -3,8 +3,9 @@
  * Checks the proof of one event in the browser: texts in, steps out. It asks nobody, keeps nothing and shows
  * nothing by itself; `proof_view.js` does that. All hashes and signatures are the browser's own (WebCrypto).
  *
- * It promises that "verified" is said only where each of the steps was taken and held. What is read has exactly
- * the form that the server writes (checkpoint.py, merkle.py): one way to write a number, one to write bytes.
+ * It promises that "verified" is said only where each of the steps was taken and held. What is read has
+ * exactly the form that the server writes (checkpoint.py, merkle.py): one way to write a number, one to write
+ * bytes.
  *
  * - Entries: SHA-256(doc, line feed, stamp), leaves of the Merkle tree of RFC 6962, section 2.1.
  * - Proofs: RFC 9162, sections 2.1.3.2 and 2.1.4.2.
@@ -12,9 +13,9 @@
  */
 
 /**
- * `shown` is the text of the event on the page, `expected` what the page says beside it. `proof` and `served`,
- * the verifier key, are answers of the server. `kept` is what this browser remembers of the account's log, as a
- * verdict gave it. `consistency` asks the server for the proof between two sizes.
+ * `shown` is the text of the event on the page, `expected` what the page says beside it. `proof` and
+ * `served`, the verifier key, are answers of the server. `kept` is what this browser remembers of the
+ * account's log, as a verdict gave it. `consistency` asks the server for the proof between two sizes.
  * @typedef {{
  *   shown: string,
  *   expected: { index: number, entry: string, origin: string },
@@ -25,7 +26,8 @@
  * }} Given
  */
 
-/** `unable` is no failure of the proof: something kept this browser from checking. `code` names what is wrong.
+/**
+ * `unable` is no failure of the proof: something kept this browser from checking. `code` names what is wrong.
  * @typedef {{
  *   number: number,
  *   title: string,
@@ -36,14 +38,15 @@
  * }} Step
  */
 
-/** What was found on the way, as texts; what is missing was not found.
+/**
+ * What was found on the way, as texts; what is missing was not found.
  * @typedef {{ index?: number, size?: number, entry?: string, root?: string, key?: string }} Facts
  */
 
 /**
  * `remember` is the text to keep after a success, `accept` the one to keep if the person accepts that the key
- * has changed: null where there is none. `isFirst` tells that nothing was remembered. `wrong` are the steps that
- * failed, or those that couldn't be taken where none failed.
+ * has changed: null where there is none. `isFirst` tells that nothing was remembered. `wrong` are the steps
+ * that failed, or those that couldn't be taken where none failed.
  * @typedef {{
  *   verified: boolean,
  *   isFirst: boolean,
@@ -55,9 +58,19 @@
  */
 
 /** @typedef {{ name: string, id: Bytes, bytes: Bytes, text: string }} Key */
-/** @typedef {{ text: string, origin: string, size: number, root: Bytes, signatures: Signature[] }} Note */
+/**
+ * The whole note, and what is in it: its text is what is signed.
+ * @typedef {{
+ *   whole: string,
+ *   text: string,
+ *   origin: string,
+ *   size: number,
+ *   root: Bytes,
+ *   signatures: Signature[],
+ * }} Note
+ */
 /** @typedef {{ name: string, id: Bytes, bytes: Bytes }} Signature */
-/** @typedef {{ key: Key, size: number, root: Bytes }} Kept */
+/** @typedef {{ key: Key, note: Note }} Kept */
 /** @typedef {{ facts: Facts, entry?: Bytes, note?: Note, isFirst: boolean }} Found */
 /** @typedef {Uint8Array<ArrayBuffer>} Bytes */
 
@@ -69,7 +82,7 @@ const ED25519 = 1;
 const DASH = "\u2014 ";
 const DECIMAL = /^(0|[1-9][0-9]{0,18})$/;
 const STAMP =
-  /^\{"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","by":"([^"\\\p{Cc}]*)","salt":"[A-Za-z0-9+/]{21}[AQgw]=="\}$/u;
+  /^\{"at":"([\d-]{10}T[\d:]{8}\.\d{6}Z)","by":"([^"\\\p{Cc}]*)","salt":"[A-Za-z0-9+/]{21}[AQgw]=="\}$/u;
 // No UTF-8 has half a pair of surrogates: TextEncoder would put something else in its place.
 const NO_TEXT = /[\x00-\x09\x0b-\x1f]|\p{Surrogate}/u;
 const NO_NAME = /[\s\x85+]/u;
@@ -91,7 +104,8 @@ class Skipped extends Error {}
 
 // The steps.
 
-/** @type {{ title: string, needs: number[], check: (given: Given, found: Found) => string | Promise<string> }[]} */
+/** @typedef {(given: Given, found: Found) => string | Promise<string>} Check */
+/** @type {{ title: string, needs: number[], check: Check }[]} */
 const STEPS = [
   { title: "The event on this page is the recorded text", needs: [], check: checkShown },
   { title: "Text and stamp give the entry hash", needs: [], check: checkEntry },
@@ -154,7 +168,7 @@ function stepOf(number, title, state, detail, code = "") {
 function verdict(steps, found) {
   const verified = steps.length === STEPS.length && steps.every((step) => step.ok);
   const failed = steps.filter((step) => step.state === "failed");
-  const text = toKeep(found.facts);
+  const text = toKeep(found);
   return {
     verified,
     isFirst: found.isFirst,
@@ -191,7 +205,8 @@ async function checkEntry({ proof, expected }, found) {
   if (found.facts.entry !== expected.entry) {
     throw new Wrong("entry", `The entry hash is ${found.facts.entry}; the page shows ${expected.entry}.`);
   }
-  return `By the stamp recorded at ${stamp[1]} with the API key ${stamp[2]}. Entry hash ${found.facts.entry}.`;
+  const [, at, by] = stamp;
+  return `By the stamp recorded at ${at} with the API key ${by}. Entry hash ${found.facts.entry}.`;
 }
 
 /** Step 3. @param {Given} given @param {Found} found */
@@ -206,8 +221,8 @@ async function checkInclusion({ proof, expected }, found) {
   }
   await verifyInclusion(index, size, leaf, path, root);
   Object.assign(found.facts, { index, size, root: base64Of(root) });
-  const hashes = path.length === 1 ? "1 hash leads" : `${path.length} hashes lead`;
-  return `${hashes} from entry ${index} of ${counted(size)} to the root ${base64Of(root)}.`;
+  const way = `From entry ${index} of ${counted(size)} up to the root ${base64Of(root)}`;
+  return `${way} (${hashes(path.length)}).`;
 }
 
 /** Step 4. @param {Given} given @param {Found} found */
@@ -250,8 +265,8 @@ async function checkKey({ kept }, found) {
   const before = await parseKept(kept);
   if (before === null) {
     return (
-      "This is the first time, so this browser has nothing to compare the key with: it keeps it from now on. " +
-      "Compare it once with the key that you have from the operator."
+      "This is the first time, so this browser has nothing to compare the key with: it keeps it from now " +
+      "on. Compare it once with the key that you have from the operator."
     );
   }
   if (before.key.name !== key.name) {
@@ -263,7 +278,7 @@ async function checkKey({ kept }, found) {
   if (before.key.text !== key.text) {
     throw new Wrong(
       "key-changed",
-      `The key has CHANGED: this browser knows ${before.key.text}, and the checkpoint is signed by ${key.text}.`,
+      `The key has CHANGED: this browser knows ${before.key.text}, and ${key.text} has signed.`,
     );
   }
   return "It is the key that this browser keeps of this log.";
@@ -274,41 +289,41 @@ async function checkGrowth({ kept, consistency }, found) {
   const now = /** @type {Note} */ (found.note);
   const before = await parseKept(kept);
   if (before === null) {
-    return "This is the first time: whether the log was another one before can't be told. From now on it can.";
+    return "The first time it can't be told whether the log was another one before. From now on it can.";
   }
   if (before.key.name !== now.origin) {
     throw new Skipped("Not checked, as this browser remembers another log.");
   }
+  return hasGrown(before.note, now, consistency);
+}
+
+/** @param {Note} before @param {Note} now @param {Given["consistency"]} consistency */
+async function hasGrown(before, now, consistency) {
+  const seen = `${counted(before.size)} entries that this browser has seen`;
   if (now.size < before.size) {
-    throw new Wrong(
-      "shrunk",
-      `The log has SHRUNK: this browser has seen it with ${counted(before.size)} entries, signed.`,
-    );
+    throw new Wrong("shrunk", `The log has SHRUNK to ${counted(now.size)}: it had the ${seen}, signed.`);
   }
   if (now.size === before.size) {
     checkSame(before, now);
-    return `It is the log of ${counted(now.size)} entries that this browser has seen.`;
+    return `It is the log of the ${seen}.`;
   }
   const path = await askForPath(consistency, before.size, now.size);
   await checkNoFork(before, now, path);
-  return (
-    `It goes on from the ${counted(before.size)} entries that this browser has seen, by ${path.length} hashes: ` +
-    "none of them was changed, taken out or moved."
-  );
+  return `It goes on from the ${seen}: none was changed, taken out or moved (${hashes(path.length)}).`;
 }
 
-/** @param {Kept} before @param {Note} now */
+/** @param {Note} before @param {Note} now */
 function checkSame(before, now) {
   if (!same(before.root, now.root)) {
     throw new Wrong(
       "fork",
-      `The log has FORKED: ${counted(now.size)} entries had the root ${base64Of(before.root)} when this browser ` +
-        `saw them, and have ${base64Of(now.root)} now. An honest server never signs both.`,
+      `The log has FORKED: its ${counted(now.size)} entries had the root ${base64Of(before.root)} when ` +
+        `this browser saw them, and have ${base64Of(now.root)} now. An honest server never signs both.`,
     );
   }
 }
 
-/** @param {Kept} before @param {Note} now @param {Bytes[]} path */
+/** @param {Note} before @param {Note} now @param {Bytes[]} path */
 async function checkNoFork(before, now, path) {
   try {
     await verifyConsistency(before.size, now.size, path, before.root, now.root);
@@ -328,8 +343,9 @@ async function askForPath(consistency, from, to) {
   try {
     answer = await consistency(from, to);
   } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
     throw new Unable(
-      `The server did not prove that the log has only grown. ${error instanceof Error ? error.message : error} ` +
+      `The server did not prove that the log has only grown. ${reason} ` +
         "Try again; a server that hides something may answer so, too.",
     );
   }
@@ -339,11 +355,12 @@ async function askForPath(consistency, from, to) {
   return pathOf(answer);
 }
 
-// What this browser keeps: the key that it trusts, and the largest checkpoint that it has seen.
+// What this browser keeps: the key that it trusts, and the largest checkpoint that it has seen. With its
+// signature, as two signed checkpoints that contradict each other convince anybody who has the key.
 
-/** @param {Facts} facts */
-function toKeep({ key, size, root }) {
-  return JSON.stringify({ key, size, root });
+/** @param {Found} found */
+function toKeep({ facts, note }) {
+  return JSON.stringify({ key: facts.key, checkpoint: note?.whole });
 }
 
 /** @param {string | null} text @returns {Promise<Kept | null>} */
@@ -352,7 +369,9 @@ async function parseKept(text) {
   try {
     const kept = JSON.parse(text);
     const key = await parseKey(textOf(kept, "key"));
-    return { key, size: countOf(kept, "size"), root: hashOf(textOf(kept, "root")) };
+    const note = parseCheckpoint(textOf(kept, "checkpoint"));
+    if (note.origin !== key.name) throw new Wrong("form", "The checkpoint is of another log than the key.");
+    return { key, note };
   } catch (error) {
     if (error instanceof Unable) throw error;
     throw new Unable(
@@ -380,7 +399,8 @@ export async function verifyInclusion(index, size, leaf, path, root) {
 
 /**
  * RFC 9162, section 2.1.4.2: the log of `size` entries begins with those of the log of `old`, at least one.
- * @param {number} old @param {number} size @param {Bytes[]} path @param {Bytes} oldRoot @param {Bytes} newRoot
+ * @param {number} old @param {number} size @param {Bytes[]} path
+ * @param {Bytes} oldRoot @param {Bytes} newRoot
  */
 export async function verifyConsistency(old, size, path, oldRoot, newRoot) {
   if (old < 1 || old >= size) throw new Wrong("consistency", `Nothing leads from ${old} entries to ${size}.`);
@@ -401,8 +421,8 @@ export async function verifyConsistency(old, size, path, oldRoot, newRoot) {
 }
 
 /**
- * The hashes on the way from a node up to the root, and whether each stands on the left; `last` is the last node
- * of the same level. A path of another length is refused.
+ * The hashes on the way from a node up to the root, and whether each stands on the left; `last` is the last
+ * node of the same level. A path of another length is refused.
  * @param {number} node @param {number} last @param {Bytes[]} path
  * @returns {Generator<[Bytes, boolean], void, void>}
  */
@@ -451,20 +471,21 @@ async function parseKey(text) {
   return { name, id, bytes: packed.slice(1), text: whole };
 }
 
-/** @param {string} note @returns {Note} */
-function parseCheckpoint(note) {
-  const blank = note.lastIndexOf("\n\n");
-  if (blank < 0 || !note.endsWith("\n") || note.length === blank + 2 || NO_TEXT.test(note)) {
+/** @param {string} whole @returns {Note} */
+function parseCheckpoint(whole) {
+  const blank = whole.lastIndexOf("\n\n");
+  if (blank < 0 || !whole.endsWith("\n") || whole.length === blank + 2 || NO_TEXT.test(whole)) {
     throw new Wrong("form", "The checkpoint is no text with an empty line and signatures below it.");
   }
-  const text = note.slice(0, blank + 1);
-  const below = note.slice(blank + 2, -1).split("\n");
+  const text = whole.slice(0, blank + 1);
+  const below = whole.slice(blank + 2, -1).split("\n");
   if (below.length > SIGNATURES_MAX) throw new Wrong("form", "The checkpoint has too many signatures.");
   const [origin, size, root, ...extensions] = text.slice(0, -1).split("\n");
   if (!origin || !size || !root || extensions.includes("")) {
     throw new Wrong("form", "A checkpoint is at least three lines, none of them empty.");
   }
-  return { text, origin, size: sizeOf(size), root: hashOf(root), signatures: below.map(parseSignature) };
+  const signatures = below.map(parseSignature);
+  return { whole, text, origin, size: sizeOf(size), root: hashOf(root), signatures };
 }
 
 /** @param {string} line @returns {Signature} */
@@ -509,7 +530,10 @@ function textOf(answer, name) {
   return text;
 }
 
-/** One line: doc and stamp are told apart by the line feed between them. @param {unknown} answer @param {string} name */
+/**
+ * One line: doc and stamp are told apart by the line feed between them.
+ * @param {unknown} answer @param {string} name
+ */
 function lineOf(answer, name) {
   const text = textOf(answer, name);
   if (text.includes("\n") || NO_TEXT.test(text))
@@ -610,4 +634,9 @@ function same(one, other) {
 /** @param {number} count */
 function counted(count) {
   return count.toLocaleString("en-US");
+}
+
+/** @param {number} count */
+function hashes(count) {
+  return count === 1 ? "1 hash" : `${count} hashes`;
 }

@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * The button "Verify in this browser": asks for the proof of an event, shows the steps of `proof.js` as they are
- * taken, and says what came of them.
+ * The button "Verify in this browser": asks for the proof of an event, shows the steps of `proof.js` as they
+ * are taken, and says what came of them.
  *
- * For each account this browser keeps one entry in localStorage: the key that it trusts and the largest signed
- * checkpoint that it has seen. The entry goes by account alone, so that a log under another name is noticed too.
- * What could not be asked for is never called a failure of the proof, and never a success.
+ * For each account this browser keeps one entry in localStorage: the key that it trusts and the largest
+ * signed checkpoint that it has seen. The entry goes by account alone, so that a log under another name is
+ * noticed too. What could not be asked for is never called a failure of the proof, and never a success.
  */
 
 import { STEPS_COUNT, verify } from "./proof.js";
@@ -63,7 +63,10 @@ function partsOf(element) {
   return { button, status, steps, verdict };
 }
 
-/** Takes the steps; first keeps what was accepted, if anything was. @param {HTMLElement} element @param {string | null} accepted */
+/**
+ * Takes the steps; first keeps what was accepted, if anything was.
+ * @param {HTMLElement} element @param {string | null} accepted
+ */
 async function run(element, accepted = null) {
   const parts = partsOf(element);
   parts.steps.replaceChildren();
@@ -100,7 +103,10 @@ async function check(element, parts, accepted) {
   parts.verdict.replaceChildren(boxOf(element, verdict, evidence), factsOf(verdict, proof));
 }
 
-/** @param {HTMLElement} element @param {string} shown @param {string | null} kept @param {any} proof @returns {Given} */
+/**
+ * @param {HTMLElement} element @param {string} shown @param {string | null} kept @param {any} proof
+ * @returns {Given}
+ */
 function givenOf(element, shown, kept, proof) {
   const { index = "", entry = "", log = "" } = element.dataset;
   return {
@@ -113,7 +119,10 @@ function givenOf(element, shown, kept, proof) {
   };
 }
 
-/** Takes the steps, and shows each when it is taken. @param {Given} given @param {Parts} parts @returns {Promise<Verdict>} */
+/**
+ * Takes the steps, and shows each when it is taken.
+ * @param {Given} given @param {Parts} parts @returns {Promise<Verdict>}
+ */
 async function show(given, parts) {
   const steps = verify(given);
   for (;;) {
@@ -238,8 +247,8 @@ function verifiedBox({ facts, isFirst }) {
   const size = facts.size?.toLocaleString("en-US");
   const what = `Verified: this event is entry ${facts.index} of ${size} in the log, as it was recorded.`;
   const first =
-    "It is the first check in this browser: the key was trusted as the server served it. Compare it once with " +
-    "the key that you have from the operator.";
+    "It is the first check in this browser: the key was trusted as the server served it. Compare it once " +
+    "with the key that you have from the operator.";
   return made(
     "div",
     "verdict is-ok",
@@ -297,27 +306,31 @@ function changedBox(element, verdict, accept, evidence) {
 }
 
 const KEY_CHANGED = [
-  "Everything else holds: the log goes on from the one that this browser has seen. An operator who changes the " +
-    "key records that in the trail before the new key signs: an event of the kind AuditTrail, with oldKey and newKey, and with " +
-    "the word of the old key for the new one unless that one leaked or was lost. Find it, and compare both keys.",
+  "Everything else holds: the log goes on from the one that this browser has seen. An operator who changes " +
+    "the key records that in the trail before the new key signs: an event of the kind AuditTrail, with " +
+    "oldKey and newKey, and with the word of the old key for the new one unless that one leaked or was " +
+    "lost. Find it, and compare both keys.",
   "A change that nobody announced may mean that somebody else signs in the name of this log.",
 ];
 
 const LOG_CHANGED = [
-  "It begins anew, and nothing of it can be compared with what this browser has seen. That is right only if the " +
-    "server was set up anew, with other data. Otherwise somebody shows you another history.",
+  "It begins anew, and nothing of it can be compared with what this browser has seen. That is right only " +
+    "if the server was set up anew, with other data. Otherwise somebody shows you another history.",
 ];
 
-/** Accepting takes two clicks, with what it means between them. @param {HTMLElement} element @param {string} accept @param {boolean} isLog */
+/**
+ * Accepting takes two clicks, with what it means between them.
+ * @param {HTMLElement} element @param {string} accept @param {boolean} isLog
+ */
 function acceptButton(element, accept, isLog) {
   const what = isLog ? "log" : "key";
   const place = made("div", "proof-accept");
   const meaning = made(
     "p",
     "",
-    `If you accept it, this browser trusts the new ${what} from now on, and forgets the old one. Whoever holds the ` +
-      "new key can then show you what he likes from here on. Accept it only when the operator has confirmed it " +
-      "by a way other than this page.",
+    `If you accept it, this browser trusts the new ${what} from now on, and forgets the old one. Whoever ` +
+      "holds the new key can then show you what he likes from here on. Accept it only when the operator " +
+      "has confirmed it by a way other than this page.",
   );
   const accepted = () => run(element, accept);
   const asked = () =>
@@ -340,7 +353,10 @@ function copyButton(evidence) {
   });
 }
 
-/** What the steps have found, with the server's word for when the checkpoint was signed. @param {Verdict} verdict @param {any} proof */
+/**
+ * What the steps have found, with the server's word for when the checkpoint was signed.
+ * @param {Verdict} verdict @param {any} proof
+ */
 function factsOf({ facts }, proof) {
   const signed = typeof proof?.signed === "string" && facts.key ? proof.signed : undefined;
   /** @type {[string, string | number | undefined][]} */
