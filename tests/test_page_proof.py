@@ -191,7 +191,8 @@ def python_verifies(given: Given) -> bool:
         entry = merkle.entry(proof["doc"].encode(), proof["stamp"].encode())
         lines = [PROOF_HEADER, f"index {proof['index']}", *proof["path"]]
         read = parse_proof("\n".join([*lines, "", proof["checkpoint"]]).encode())
-        keys = [parse_verifier_key(given["served"])]
+        key = parse_verifier_key(given["served"])
+        keys = [key] if key.name == expected["origin"] else []  # a person would have chosen it by its name
         signed = verify_proof(read, merkle.leaf_hash(entry), expected["origin"], keys)
         said = (given["shown"], expected["entry"], expected["index"], proof["size"], proof["root"])
         return said == (proof["doc"], entry.hex(), read.index, signed.size, encoded(signed.root))
@@ -287,6 +288,7 @@ def structures(given: Given, trail: Trail) -> Iterator[Given]:
             if other_given["proof"][name] != proof[name]:
                 yield put(given, "proof", name, other_given["proof"][name])
     yield put(given, "expected", "origin", OTHER_LOG.name)
+    yield put(given, "expected", "index", index + 1)
     yield from odd(given)
     yield from elsewhere(given, index, size)
     yield from notes(given, proof["checkpoint"])
@@ -325,6 +327,7 @@ def notes(given: Given, note: str) -> Iterator[Given]:
         sign_checkpoint(renamed, [OTHER_LOG]).decode(),
         sign_checkpoint(renamed, [KEY]).decode(),
         sign_checkpoint(Checkpoint(KEY.name, checkpoint.size + 1, checkpoint.root), [KEY]).decode(),
+        sign_checkpoint(Checkpoint(KEY.name, checkpoint.size, bytes(32)), [KEY]).decode(),
         f"{text}\n\n{signature}{wrong}",
         f"{text}\n\n{wrong}{signature}",
         f"{text}\n\n{signature}\n",
@@ -338,6 +341,8 @@ def notes(given: Given, note: str) -> Iterator[Given]:
         note.replace(KEY.name, OTHER_LOG.name),
     ):
         yield put(given, "proof", "checkpoint", other)
+    by_its_key = sign_checkpoint(checkpoint, [OTHER_LOG]).decode()
+    yield put(given, "proof", "checkpoint", by_its_key) | {"served": str(OTHER_LOG.verifier)}
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 1), (4, 7), (37, 69)])
