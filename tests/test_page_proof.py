@@ -389,6 +389,29 @@ def test_an_entry_can_not_be_cut_elsewhere(tab: Page, trail: Trail) -> None:
     assert not any(found["verified"] for found in verdicts(tab, cases))
 
 
+def test_paths_of_another_length_are_not_verified_whatever_root_is_signed(tab: Page, trail: Trail) -> None:
+    given = trail.given(0, 8)
+    leaf = merkle.leaf_hash(bytes.fromhex(given["expected"]["entry"]))
+    hashes = [base64.b64decode(each) for each in given["proof"]["path"]]
+    roots = [leaf]
+    for each in hashes:
+        roots.append(merkle.node_hash(roots[-1], each))
+    cases = [signed_as(given, hashes[:length], roots[length]) for length in range(4)]
+    beyond = bytes(32)
+    for root in (merkle.node_hash(beyond, roots[3]), merkle.node_hash(roots[3], beyond)):
+        cases.append(signed_as(given, [*hashes, beyond], root))
+    right = [False, False, False, True, False, False]
+    assert [python_verifies(each) for each in cases] == right
+    assert [found["verified"] for found in verdicts(tab, cases)] == right
+
+
+def signed_as(given: Given, path: list[bytes], root: bytes) -> Given:
+    """With a path to a root that the key of the log has signed."""
+    note = sign_checkpoint(Checkpoint(KEY.name, given["proof"]["size"], root), [KEY]).decode()
+    changed = {"path": list(map(encoded, path)), "root": encoded(root), "checkpoint": note}
+    return given | {"proof": given["proof"] | changed}
+
+
 def test_a_log_that_forks_or_shrinks_is_never_verified(tab: Page, trail: Trail) -> None:
     chosen = random.Random(9)
     cases, codes = [], []
