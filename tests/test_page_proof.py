@@ -35,6 +35,7 @@ from server import Server, make_key, run, start
 from test_api_log import ask
 
 Json = Any
+UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 Given = dict[str, Json]
 
 PAGE: Final = Path(page.__file__).parent
@@ -162,7 +163,7 @@ def given_of(proven: log.Proven, before: str | None) -> Given:
 
 def grow(store: AccountStore, size: int, now: int) -> list[str]:
     have = log.checkpoint(store, KEY, lambda: now).size
-    texts = [f"Grün „quoted“ \N{PILE OF POO} \\ {number}" for number in range(have, size)]
+    texts = [f"Grün „quoted“ \N{PILE OF POO} \\ {UNKNOWN} {number}" for number in range(have, size)]
     return record(store, [spec(description=text) for text in texts], now)
 
 
@@ -302,6 +303,9 @@ def odd(given: Given) -> Iterator[Given]:
         yield given | {"proof": {each: proof[each] for each in proof if each != name}}
         yield from (put(given, "proof", name, value) for value in values)
     yield from (given | {"proof": value} for value in values)
+    # What is no text has the bytes of this character in its place, where nobody looks.
+    no_text = proof["doc"].replace(UNKNOWN, "\ud800")
+    yield put(given, "proof", "doc", no_text) | {"shown": no_text}
     keys = [str(key.verifier) for key in (OTHER_KEY, OTHER_LOG)]
     yield from (given | {"served": value} for value in [*values, *keys])
 
@@ -398,8 +402,8 @@ def test_paths_of_another_length_are_not_verified_whatever_root_is_signed(tab: P
         roots.append(merkle.node_hash(roots[-1], each))
     cases = [signed_as(given, hashes[:length], roots[length]) for length in range(4)]
     beyond = bytes(32)
-    for root in (merkle.node_hash(beyond, roots[3]), merkle.node_hash(roots[3], beyond)):
-        cases.append(signed_as(given, [*hashes, beyond], root))
+    further = (merkle.node_hash(beyond, roots[3]), merkle.node_hash(roots[3], beyond))
+    cases += [signed_as(given, [*hashes, beyond], root) for root in further]
     right = [False, False, False, True, False, False]
     assert [python_verifies(each) for each in cases] == right
     assert [found["verified"] for found in verdicts(tab, cases)] == right
