@@ -25,6 +25,7 @@ from auditplane.checkpoint import (
     parse_proof,
     parse_verifier_key,
     sign_checkpoint,
+    sign_note,
     verify_proof,
 )
 from auditplane.errors import ProofError
@@ -345,6 +346,16 @@ def notes(given: Given, note: str) -> Iterator[Given]:
         note.replace(KEY.name, OTHER_LOG.name),
     ):
         yield put(given, "proof", "checkpoint", other)
+    size, root = checkpoint.size, encoded(checkpoint.root)
+    for lines in (
+        f"0{size}\n{root}",
+        f"+{size}\n{root}",
+        f"{size}",
+        f"{size}\n{root}\n\nmore",
+        f"{size}\n{root[:-1]}",
+    ):
+        signed = sign_note(f"{KEY.name}\n{lines}\n", [KEY]).decode()
+        yield put(given, "proof", "checkpoint", signed)
     by_its_key = sign_checkpoint(checkpoint, [OTHER_LOG]).decode()
     yield put(given, "proof", "checkpoint", by_its_key) | {"served": str(OTHER_LOG.verifier)}
 
