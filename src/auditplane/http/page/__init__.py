@@ -6,7 +6,7 @@ other's. Every change carries the `csrf` of the session, and every answer forbid
 
 from starlette.routing import Route
 
-from auditplane.http.page import assets, one_event, signing_in, trail
+from auditplane.http.page import assets, one_event, proving, signing_in, trail
 
 
 def routes() -> list[Route]:
@@ -17,6 +17,8 @@ def routes() -> list[Route]:
         Route("/overview", trail.overview),
         Route("/suggestions", trail.suggestions),
         Route("/events/{id}", one_event.show),
+        Route("/events/{id}/proof", proving.page_proof),
+        Route("/log/consistency", proving.page_consistency),
         Route("/sign-in", signing_in.show),
         Route("/sign-in", signing_in.sign_in, methods=["POST"]),
         Route("/sign-in/{link}", signing_in.follow),

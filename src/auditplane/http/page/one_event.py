@@ -67,7 +67,11 @@ async def show(request: Request) -> Response:
     state, key = reader(request)
     event_id: str = request.path_params["id"]
     found = await on_thread(state, key, lambda store: _shown(store, event_id))
-    values = {"shown": found, "key_name": _key_name(state.access, key, found.recorded.by)}
+    values = {
+        "shown": found,
+        "key_name": _key_name(state.access, key, found.recorded.by),
+        "log_name": state.log_key.for_account(key.account).name,
+    }
     if PARTIAL_HEADER not in request.headers:
         return await show_trail(request, values)
     return html(request, "event.html", view=asked_view(request, state, key), drawer=values)

@@ -1,6 +1,7 @@
 // @ts-check
 // What the page does beyond its HTML. Each part works by itself, and on what htmx brings later, too.
 
+import { watchConnection } from "./connection.js";
 import { drawCharts, redrawCharts } from "./chart.js";
 import { offerSuggestions } from "./combobox.js";
 import { enableCopying } from "./copying.js";
@@ -9,8 +10,8 @@ import { enableDrawer } from "./drawer.js";
 import { enableExport } from "./exporting.js";
 import { enableKeyboard } from "./keyboard.js";
 import { enableLive } from "./live.js";
-import { watchConnection } from "./connection.js";
 import { enableSwitches, showTimes } from "./preferences.js";
+import { enhance as enableProof } from "./proof_view.js";
 import { enableRows } from "./rows.js";
 
 /** @param {ParentNode} root */
@@ -20,6 +21,7 @@ function enhance(root) {
   offerSuggestions(root);
   enableDates(root);
   drawCharts(root);
+  enableProof(root);
 }
 
 enableSwitches(() => {
