@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import html
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import jinja2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
@@ -498,32 +496,8 @@ class Site:
 
     def open(self) -> None:
         """Opens the page of the event anew."""
-        proof = self.proof()
-        origin = proof["checkpoint"].partition("\n")[0]
-        entry = merkle.entry(proof["doc"].encode(), proof["stamp"].encode()).hex()
-        templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(PAGE / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        part = templates.get_template("proof.html").render(
-            index=proof["index"],
-            entry_hash=entry,
-            proof_url=f"/events/{self.event_id}/proof",
-            consistency_url="/log/consistency",
-            log_name=origin,
-        )
-        text = (
-            f'<!doctype html><title>Event</title><pre id="event-doc">{html.escape(proof["doc"])}</pre>{part}'
-            '<script type="module" src="/static/start.js"></script>'
-        )
-        start_js = 'import { enhance } from "./proof_view.js"; enhance(document); enhance(document);'
-        serve_files(self.tab.context, self.server.url, {"/page": text})
-        self.tab.context.route(
-            f"{self.server.url}/static/start.js",
-            lambda route: route.fulfill(body=start_js, content_type="text/javascript"),
-        )
-        self.tab.goto(f"{self.server.url}/page")
+        self.tab.goto(f"{self.server.url}/events/{self.event_id}")
+        expect(self.tab.locator(".chart canvas")).to_be_visible()
 
     def verify(self) -> str:
         """Presses the button, and returns the verdict."""
@@ -558,7 +532,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def sign_in(context: BrowserContext, server: Server, secret: str) -> None:
-    context.add_cookies([{"name": "auditplane", "value": secret, "url": server.url}])
+    context.request.post(f"{server.url}/sign-in", form={"key": secret}, max_redirects=0)
 
 
 @pytest.fixture
@@ -613,9 +587,11 @@ def test_the_first_time_and_the_next_are_told_apart(site: Site) -> None:
     assert "first" not in said
     expect(site.tab.locator(".proof-step.is-ok")).to_have_count(7)
     expect(site.tab.locator(".proof-steps")).to_contain_text("It goes on from the")
-    expect(site.tab.get_by_role("status")).to_have_text("Verified.")
+    expect(site.tab.locator(".proof-status")).to_have_text("Verified.")
     expect(site.tab.get_by_role("alert")).to_have_count(0)
-    copies = site.tab.locator("dd [data-copy]").evaluate_all("all => all.map((each) => each.dataset.copy)")
+    copies = site.tab.locator(".proof-facts [data-copy]").evaluate_all(
+        "all => all.map((each) => each.dataset.copy)"
+    )
     assert site.proof()["root"] in copies
 
 
@@ -640,7 +616,7 @@ def test_a_lying_server_is_told_loudly(site: Site, change: Callable[[Json], Json
     assert reason in said
     assert "auditplane verify --url" in said
     expect(site.tab.get_by_role("alert")).to_have_count(1)
-    expect(site.tab.get_by_role("status")).to_have_text("Not verified.")
+    expect(site.tab.locator(".proof-status")).to_have_text("Not verified.")
     with site.tab.expect_download() as download:
         site.tab.get_by_role("button", name="Keep a copy").click()
     assert json.loads(download.value.path().read_text())["proof"] is not None
@@ -672,7 +648,7 @@ def test_what_the_network_does_is_no_failure_of_the_proof(site: Site) -> None:
         assert "could not be finished" in (said := site.verify())
         assert "could not be reached" in said
         expect(site.tab.get_by_role("alert")).to_have_count(0)
-        expect(site.tab.get_by_role("status")).to_have_text("Not verified.")
+        expect(site.tab.locator(".proof-status")).to_have_text("Not verified.")
     site.tab.context.unroute_all()
     site.open()
     site.tab.context.clear_cookies()

@@ -219,7 +219,7 @@ function made(name, classes, ...content) {
 
 /** @param {string} text @param {() => void} work */
 function buttonOf(text, work) {
-  const button = /** @type {HTMLButtonElement} */ (made("button", "", text));
+  const button = /** @type {HTMLButtonElement} */ (made("button", "button", text));
   button.type = "button";
   button.addEventListener("click", work);
   return button;
@@ -368,9 +368,9 @@ function factsOf({ facts }, proof) {
     ["Key", facts.key],
     ["Checkpoint of (by the server)", signed],
   ];
-  const list = made("dl", "proof-facts");
+  const list = made("dl", "members proof-facts");
   for (const [name, value] of rows) {
-    if (value !== undefined) list.append(made("dt", "", name), factOf(name, String(value)));
+    if (value !== undefined) list.append(made("div", "", made("dt", "", name), factOf(name, String(value))));
   }
   return list;
 }
@@ -378,7 +378,8 @@ function factsOf({ facts }, proof) {
 /** @param {string} name @param {string} value */
 function factOf(name, value) {
   const copy = buttonOf("Copy", () => {});
+  copy.className = "button quiet";
   copy.dataset.copy = value;
   copy.setAttribute("aria-label", `Copy: ${name}`);
-  return made("dd", "", made("code", "", value), " ", copy);
+  return made("dd", "", made("code", "member-value", value), copy);
 }
