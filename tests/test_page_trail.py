@@ -4,10 +4,11 @@ import json
 import re
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from browser import PHONE, OpenPage, Watched, check_accessibility
+from browser import DESKTOP, PHONE, OpenPage, Watched, check_accessibility
 from people import sign_in, signed_in
 from tenants import Tenant, events, ids
 
@@ -32,9 +33,9 @@ def rows(page: Page) -> list[str]:
     return [str(each) for each in found]
 
 
-def filters_of(url: str) -> list[tuple[str, str]]:
+def filters_of(url: str) -> list[tuple[str, str | int | float | bool | None]]:
     """The parameters of a URL."""
-    return parse_qsl(urlsplit(url).query)
+    return [*parse_qsl(urlsplit(url).query)]
 
 
 def few(tenant: Tenant) -> list[str]:
@@ -84,8 +85,8 @@ def test_every_state_of_the_trail_is_accessible(
     few(tenant)
     changed = {"before": {"a": 1, "b": ["x", "y"]}, "after": {"a": 2, "b": ["x"]}, "text": "one\ntwo"}
     (event_id,) = tenant.record(*events(1, details=changed, timestamp="2026-03-01T00:00:00Z"))
-    options = {"screen": PHONE} if phone else {}
-    watched = signed_in(open_page, tenant, color_scheme=scheme, **options)
+    screen = PHONE if phone else DESKTOP
+    watched = signed_in(open_page, tenant, color_scheme=scheme, screen=screen)
     page = watched.page
     page.goto("/?user=ann@example.com&min-date=20260301&chart=kind")
     expect(page.locator(".chart canvas")).to_be_visible()
@@ -124,7 +125,7 @@ def test_filters_are_in_the_url_under_the_names_of_the_api_and_show_what_the_api
         ("configuration-name", "gateway"),
         ("q", "otlp"),
     ]
-    answer = tenant.reader.get("/v1/audit-events", params=filters_of(page.url)).json()
+    answer = tenant.reader.get("/v1/audit-events", params=httpx2.QueryParams(filters_of(page.url))).json()
     assert rows(page) == ids(answer)
     expect(page.locator("#overview h2")).to_contain_text(f"{len(answer)} events")
     page.get_by_role("link", name="Clear all").click()
@@ -417,7 +418,12 @@ def test_a_slow_server_shows_the_events_before_the_chart(open_page: OpenPage, te
     tenant.record(*events(50))
     watched = signed_in(open_page, tenant)
     page = watched.page
-    page.route("**/overview*", lambda route: (page.wait_for_timeout(1_000), route.continue_()))
+
+    def answer(route: Route) -> None:
+        page.wait_for_timeout(1_000)
+        route.continue_()
+
+    page.route("**/overview*", answer)
     page.goto("/")
     expect(page.locator("#rows tr[id]").first).to_be_visible()
     assert page.locator("#overview .loading").is_visible()

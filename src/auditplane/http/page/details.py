@@ -1,4 +1,4 @@
-"""The details of an event as a person reads them: as a tree, and what was before beside what came after. Pure.
+"""The details of an event as people read them: as a tree, and what was before beside what came after. Pure.
 
 Numbers are shown as they were written. Nothing here is HTML: the templates escape every text.
 """

@@ -26,7 +26,7 @@ PARTIAL_HEADER: Final = "hx-request"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """When an event was recorded, and by which key; `drift_us` is how much later than its timestamp, if much."""
+    """When an event was recorded and by which key; `drift_us`: how much later than its timestamp, if much."""
 
     at: str
     by: str
@@ -63,7 +63,7 @@ class Shown:
 
 @page_route
 async def show(request: Request) -> Response:
-    """`GET /events/{id}`: the drawer of an event; the trail stands beside it unless htmx asks for the drawer."""
+    """`GET /events/{id}`: the drawer of an event, with the trail beside it unless it is asked for alone."""
     state, key = reader(request)
     event_id: str = request.path_params["id"]
     found = await on_thread(state, key, lambda store: _shown(store, event_id))

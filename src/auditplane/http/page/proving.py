@@ -41,4 +41,3 @@ async def page_consistency(request: Request) -> Response:
     reader = session(request).key
     reader.require(Right.VERIFY)
     return await logs.consistency_answer(request, reader.account)
-

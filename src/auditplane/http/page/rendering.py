@@ -77,7 +77,7 @@ def html(
 def _encoding(request: Request) -> str | None:
     """How an answer is compressed: only where no other site made the browser ask.
 
-    One that could, and that saw how long the answers are, would learn their texts from what it has in the URL.
+    One that could, and that saw how long the answers are, would learn their texts from what it puts in.
     """
     if request.headers.get("sec-fetch-site") not in ("same-origin", "none"):
         return None

@@ -20,8 +20,8 @@ from auditplane.http.page.foot import Foot, foot
 from auditplane.http.page.rendering import html, page_route
 from auditplane.http.page.view import LABELS, NO_VIEW, View, read_view
 from auditplane.http.state import State
-from auditplane.overview import Member
 from auditplane.query import encode_cursor
+from auditplane.store import Member
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.times import SECOND_US
 

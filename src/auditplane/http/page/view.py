@@ -54,7 +54,7 @@ class QuickRange:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the parameters of a URL ask for. `given` are those that restrict it or order it, in their order."""
+    """What the parameters of a URL ask for. `given` are those that restrict or order it, in their order."""
 
     given: Sequence[tuple[str, str]]
     query: Query

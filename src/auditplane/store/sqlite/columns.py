@@ -217,7 +217,7 @@ def of_sealed(
         left_out = set(fresh[max(0, values.room_for_names(connection)) :])
         texts[NAME] = [None if text in left_out else text for text in texts[NAME]]
     us = np.array([parse_rfc3339(event.timestamp or "") for event in events])
-    order = np.lexsort((indexes, us))
+    order = np.lexsort((np.array(indexes), us))
     codes, distinct = {}, {}
     for column in COLUMNS:
         places = {text: at for at, text in enumerate(dict.fromkeys(texts[column]))}
@@ -238,7 +238,9 @@ def add(connection: apsw.Connection, sealed: Sealed) -> tuple[int, dict[Value, i
         for text in sealed.texts[column]:
             value = (column, text or "")
             if text is not None:
-                ids[value] = known.get(value) or values.find(connection, value) or values.add(connection, value)
+                ids[value] = (
+                    known.get(value) or values.find(connection, value) or values.add(connection, value)
+                )
         numbers[column] = np.array(
             [NONE if text is None else ids[column, text] for text in sealed.texts[column]]
         )
@@ -362,6 +364,15 @@ def destroyed(connection: apsw.Connection) -> list[tuple[int, int, bytes]]:
     return fetch(connection, QUERIES["destroyed"])
 
 
+def swept(connection: apsw.Connection, after_id: int, target: int) -> tuple[Header | None, Cut | None]:
+    """The next piece that may hold destroyed events, with an index below `target`, and what is left of it."""
+    noted = destroyed(connection)
+    header = _to_sweep(connection, after_id, target) if noted else None
+    if header is None:
+        return None, None
+    return header, cut(connection, header, destroyed_in(noted, header))
+
+
 def destroyed_in(noted: Iterable[tuple[int, int, bytes]], header: Header) -> Numbers:
     """The indexes of those that a piece may hold."""
     found = [
@@ -372,7 +383,7 @@ def destroyed_in(noted: Iterable[tuple[int, int, bytes]], header: Header) -> Num
     return np.concatenate(found) if found else np.array([], np.int64)
 
 
-def to_sweep(connection: apsw.Connection, after_id: int, target: int) -> Header | None:
+def _to_sweep(connection: apsw.Connection, after_id: int, target: int) -> Header | None:
     """The next piece after one that may hold events with an index below `target`; None for no more."""
     found = [header for header in pieces(connection) if header.id > after_id and header.first_index < target]
     return found[0] if found else None

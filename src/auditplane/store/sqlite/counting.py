@@ -5,9 +5,10 @@ get their turn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from itertools import pairwise
+from typing import Final, Protocol, TypeAlias
 
 import apsw
 import numpy as np
@@ -19,7 +20,7 @@ from auditplane.store.sqlite import columns, values
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.columns import Columns, Header, Numbers
 from auditplane.store.sqlite.database import one
-from auditplane.store.sqlite.shown import Shown, holds_in, shown_in
+from auditplane.store.sqlite.shown import holds_in, shown_in
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.store.sqlite.values import ACTION, COLUMN_OF, CONFIGURATION, KIND, NONE, USER, VERSION
 from auditplane.times import parse_rfc3339
@@ -27,7 +28,10 @@ from auditplane.times import parse_rfc3339
 COUNTED: Final = (USER, CONFIGURATION, KIND, ACTION)
 ALL: Final = slice(None)
 
-Rows = slice | Numbers
+TextsOf: TypeAlias = Callable[[Sequence[int]], dict[int, str]]
+"""Gives the texts of the numbers of values."""
+
+Rows: TypeAlias = slice | Numbers
 """Some rows of a piece, in the order of their time."""
 
 
@@ -105,9 +109,13 @@ class Sums:
         held = np.flatnonzero(counts)
         self._cells.append((bucket, ids[held], counts[held]))
 
-    def top(self, column: int, at_most: int) -> list[tuple[int, int]]:
-        """The numbers of the most frequent values and their counts, with all that are as frequent as the last."""
-        sums = self._sums[column].copy()
+    def __len__(self) -> int:
+        """No member has more values."""
+        return max(map(len, self._sums.values()))
+
+    def top(self, member: Member, at_most: int) -> list[tuple[int, int]]:
+        """The most frequent values, by their numbers, with all as frequent as the last; and their counts."""
+        sums = self._sums[COLUMN_OF[member]].copy()
         sums[NONE] = 0
         held = np.flatnonzero(sums)
         if len(held) > at_most:
@@ -120,9 +128,10 @@ class Sums:
         table = np.zeros((len(ids) + 1, buckets), np.int64)
         order = np.argsort(np.array(ids, np.int64), kind="stable")
         ascending = np.array(ids, np.int64)[order]
+        beyond = np.append(ascending, -1)  # what is greater than all of them is none of them
         for bucket, held, counts in self._cells:
             at = np.searchsorted(ascending, held)
-            is_one = (at < len(ids)) & (ascending[np.minimum(at, len(ids) - 1)] == held)
+            is_one = beyond[at] == held
             np.add.at(table[:, bucket], order[at[is_one]], counts[is_one])
             table[-1, bucket] += counts[~is_one].sum()
         return [[int(count) for count in row] for row in table]
@@ -187,9 +196,7 @@ class View:
         found: dict[int | None, list[Hold]] = {}
         for hold in holds_in(self._connection):
             users: Sequence[int | None] = (
-                [None]
-                if hold.user is None
-                else values.find_folded(self._connection, USER, fold(hold.user))
+                [None] if hold.user is None else values.find_folded(self._connection, USER, fold(hold.user))
             )
             for user in users:
                 found.setdefault(user, []).append(hold)
@@ -281,7 +288,7 @@ class View:
         return (min(oldest), max(newest)) if oldest and newest else None
 
     def _end(self, *, newest: bool) -> int | None:
-        """The time of the oldest match in a piece, or of the newest: no more pieces are opened than it takes."""
+        """The time of the oldest match in a piece, or of the newest; opens no more pieces than needed."""
         best: int | None = None
         sign = -1 if newest else 1
         for header in sorted(self._pieces, key=lambda header: sign * _bound(header, newest)):
@@ -309,6 +316,13 @@ class View:
                 buckets.add(sums, part, rows, (header.low_us, header.high_us))
         _add_others(sums, buckets, self._tail)
         return sums
+
+    def all_values(self, member: Member) -> Mapping[str, int]:
+        """All values of a member that matches have, and how many have each."""
+        sums = self.count((0,), member)
+        found = sums.top(member, len(sums))
+        texts = self.texts([value_id for value_id, _ in found])
+        return {texts[value_id]: count for value_id, count in found}
 
     def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The texts of some numbers."""
@@ -353,7 +367,7 @@ class _Buckets:
             return
         codes, us = part.codes(self.column)[rows], part.us()[rows]
         cuts = [0, *np.searchsorted(us, self.starts[first + 1 : last + 1]).tolist(), len(us)]
-        for bucket, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False), max(int(first), 0)):
+        for bucket, (start, end) in enumerate(pairwise(cuts), int(first)):
             if start < end:
                 sums.add_cell(bucket, ids, np.bincount(codes[start:end], minlength=len(ids)))
 
@@ -366,14 +380,34 @@ def _add_others(sums: Sums, buckets: _Buckets, others: Others) -> None:
 
 
 def count_events(
-    connection: apsw.Connection, events: Sequence[Event], texts: dict[int, str]
-) -> "Callable[[Sequence[int], Member], Sums]":
-    """Counts events that are given as `View.count` does; `texts` gets those of numbers that are new."""
-    others = Others(connection, events, texts)
+    connection: apsw.Connection, events: Sequence[Event], starts: Sequence[int], stacked: Member
+) -> tuple[Sums, TextsOf]:
+    """Counts events that are given as `View.count` does; and what gives the texts of numbers."""
+    texts: dict[int, str] = {}
+    sums = Sums()
+    _add_others(sums, _Buckets(starts, COLUMN_OF[stacked]), Others(connection, events, texts))
+    return sums, lambda ids: columns.texts(connection, ids) | texts
 
-    def counted(starts: Sequence[int], stacked: Member) -> Sums:
-        sums = Sums()
-        _add_others(sums, _Buckets(starts, COLUMN_OF[stacked]), others)
-        return sums
 
-    return counted
+def values_holding(
+    store: AccountStore, connection: apsw.Connection, member: Member, folded: str
+) -> Mapping[str, int]:
+    """The values of a member whose folded text holds another, and how many events in a view have each.
+
+    While events that have expired are not destroyed yet, resource names are those of the tail only.
+    """
+    shown = shown_in(connection)
+    if not shown.hides and not columns.destroyed(connection):
+        found = Counter(values.holding(connection, COLUMN_OF[member], folded))
+    elif member is Member.NAME:
+        found = Counter()
+    else:
+        return _hold(View(store, connection, Query()).all_values(member), folded)
+    rows = store.tail.rows(connection)
+    tail = values.texts_of([event for index, event in rows if shown.decoded(index, event)])
+    found.update(_hold(Counter(text for text in tail[COLUMN_OF[member]] if text is not None), folded))
+    return found
+
+
+def _hold(counts: Mapping[str, int], folded: str) -> Mapping[str, int]:
+    return {text: count for text, count in counts.items() if folded in fold(text)}

@@ -405,15 +405,13 @@ def _block_step(
 def _piece_step(connection: apsw.Connection, purge: Purge) -> _Step:
     from auditplane.store.sqlite import columns
 
-    noted = columns.destroyed(connection)
-    header = columns.to_sweep(connection, purge.piece_id, purge.target) if noted else None
-    doomed = [] if header is None else columns.destroyed_in(noted, header)
+    header, piece = columns.swept(connection, purge.piece_id, purge.target)
     return _Step(
         tail_key=purge.tail_key,
         block_id=purge.block_id,
         piece_id=KEY_MAX if header is None else header.id,
         marked=range(purge.marked, purge.marked),
-        piece=columns.cut(connection, header, doomed) if header is not None and len(doomed) else None,
+        piece=piece,
     )
 
 
@@ -421,9 +419,7 @@ def _sweep(connection: apsw.Connection, step: _Step) -> None:
     """Notes what a step destroyed in blocks, or takes it out of a piece, or forgets it in the end."""
     from auditplane.store.sqlite import columns
 
-    columns.note_destroyed(
-        connection, [event.index for each in step.cuts for event in each.destroyed]
-    )
+    columns.note_destroyed(connection, [event.index for each in step.cuts for event in each.destroyed])
     if step.piece is not None:
         columns.replace(connection, step.piece)
     if step.block_id == step.piece_id == KEY_MAX:

@@ -290,10 +290,8 @@ SELECT data FROM piece_column WHERE id = ?;
 SELECT id, text FROM value WHERE member = ?1 AND folded = ?2;
 -- name: values_in
 SELECT id, text FROM value WHERE id IN (SELECT value FROM json_each(?));
--- name: values_from
-SELECT text, count, id FROM value CROSS JOIN tally USING (id) WHERE member = ?1 AND folded >= ?2;
--- name: values_between
-SELECT text, count, id FROM value CROSS JOIN tally USING (id) WHERE member = ?1 AND folded >= ?2 AND folded < ?3;
+-- name: values_holding
+SELECT text, count FROM value CROSS JOIN tally USING (id) WHERE member = ?1 AND instr(folded, ?2) LIMIT ?3;
 -- name: values_count
 SELECT count(*) FROM value WHERE member = ?;
 -- name: value_last

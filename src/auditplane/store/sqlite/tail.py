@@ -53,9 +53,9 @@ class TailIndex:
             return _scanned(connection, query, size)
         with self._mutex:
             if view_sealed >= self._sealed:
-                self._follow(connection, view_size, view_sealed)
-                return self._found(query, min(size, view_size))
-        return _fresh(connection, view_size, view_sealed)._found(query, min(size, view_size))
+                self.follow(connection, view_size, view_sealed)
+                return self.found(query, min(size, view_size))
+        return _fresh(connection, view_size, view_sealed).found(query, min(size, view_size))
 
     def rows(self, connection: apsw.Connection) -> list[Row]:
         """All events of the tail in a view."""
@@ -64,20 +64,23 @@ class TailIndex:
             return _all_rows(connection)
         with self._mutex:
             if view_sealed >= self._sealed:
-                self._follow(connection, view_size, view_sealed)
-                return self._rows(view_size)
-        return _fresh(connection, view_size, view_sealed)._rows(view_size)
+                self.follow(connection, view_size, view_sealed)
+                return self.held(view_size)
+        return _fresh(connection, view_size, view_sealed).held(view_size)
 
-    def _rows(self, size: int) -> list[Row]:
+    def held(self, size: int) -> list[Row]:
+        """All events below an index, as of when this was brought up to date."""
         events = self._events
         return [(index, events[key]) for key, index in self._indexes.items() if index < size]
 
-    def _found(self, query: Query, size: int) -> list[int]:
+    def found(self, query: Query, size: int) -> list[int]:
+        """The keys of what matches below an index, ascending, as of then."""
         choices = [set().union(*(self._keys.get(value, ()) for value in wanted)) for wanted in _wanted(query)]
         found = reduce(and_, choices)
         return sorted(key for key in found if self._indexes[key] < size)
 
-    def _follow(self, connection: apsw.Connection, size: int, sealed: int) -> None:
+    def follow(self, connection: apsw.Connection, size: int, sealed: int) -> None:
+        """Brings it up to date with a view."""
         if sealed > self._sealed:
             self._forget(connection)
             self._sealed = sealed
@@ -113,7 +116,7 @@ class TailIndex:
 def _fresh(connection: apsw.Connection, size: int, sealed: int) -> TailIndex:
     """For a view that was opened before something was sealed that another one has shown us."""
     fresh = TailIndex()
-    fresh._follow(connection, size, sealed)
+    fresh.follow(connection, size, sealed)
     return fresh
 
 

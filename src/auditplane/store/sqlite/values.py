@@ -37,7 +37,7 @@ COLUMN_OF: Final = {
     Member.CONFIGURATION: CONFIGURATION,
     Member.NAME: NAME,
 }
-LAST_CHARACTER: Final = 0x10FFFF
+LOOKED_AT_MAX: Final = 100_000
 SURROGATES: Final = range(0xD800, 0xE000)
 
 Value = tuple[int, str]
@@ -144,26 +144,11 @@ def discount(connection: apsw.Connection, counts: Sequence[tuple[int, int]]) -> 
     connection.executemany(QUERIES["drop_empty_tally"], ids)
 
 
-def beginning(
-    connection: apsw.Connection, column: int, prefix: str
-) -> Sequence[tuple[str, int, int]]:
-    """The values of a column whose folded text begins so: text, tally and number."""
-    if not is_unicode(prefix):
-        return []
-    end = _after(prefix)
-    if end is None:
-        return fetch(connection, QUERIES["values_from"], (column, prefix))
-    return fetch(connection, QUERIES["values_between"], (column, prefix, end))
-
-
-def _after(prefix: str) -> str | None:
-    """The least text that is greater than all that begin so; None when there is none."""
-    for at in reversed(range(len(prefix))):
-        character = ord(prefix[at])
-        if character < LAST_CHARACTER:
-            character = SURROGATES.stop if character + 1 in SURROGATES else character + 1
-            return prefix[:at] + chr(character)
-    return None
+def holding(connection: apsw.Connection, column: int, folded: str) -> dict[str, int]:
+    """The values whose folded text holds another, with their tallies; of LOOKED_AT_MAX at the most."""
+    if not is_unicode(folded):
+        return {}
+    return dict(fetch(connection, QUERIES["values_holding"], (column, folded, LOOKED_AT_MAX)))
 
 
 def is_unicode(text: str) -> bool:
