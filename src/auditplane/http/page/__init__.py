@@ -6,7 +6,7 @@ other's. Every change carries the `csrf` of the session, and every answer forbid
 
 from starlette.routing import Route
 
-from auditplane.http.page import assets, one_event, proving, signing_in, trail
+from auditplane.http.page import assets, exporting, live, one_event, proving, signing_in, trail
 
 
 def routes() -> list[Route]:
@@ -16,6 +16,10 @@ def routes() -> list[Route]:
         Route("/rows", trail.rows),
         Route("/overview", trail.overview),
         Route("/suggestions", trail.suggestions),
+        Route("/relax", trail.relax),
+        Route("/live", live.live),
+        Route("/export", exporting.show),
+        Route("/export/{form}", exporting.export),
         Route("/events/{id}", one_event.show),
         Route("/events/{id}/proof", proving.page_proof),
         Route("/log/consistency", proving.page_consistency),

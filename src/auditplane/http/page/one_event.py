@@ -12,7 +12,7 @@ from auditplane import log, merkle
 from auditplane.access import Access, Key, Right
 from auditplane.event import Event, decode_doc, decode_docs
 from auditplane.http.page.details import Line, Node, comparison, tree
-from auditplane.http.page.rendering import html, page_route
+from auditplane.http.page.rendering import html, is_for_part, page_route
 from auditplane.http.page.trail import asked_view, on_thread, reader, show_trail
 from auditplane.query import Cursor, Order, Query, configuration_name
 from auditplane.store import Stored
@@ -21,7 +21,6 @@ from auditplane.times import SECOND_US, parse_rfc3339
 
 DRIFT_US: Final = 300 * SECOND_US
 NEIGHBOURS: Final = 5
-PARTIAL_HEADER: Final = "hx-request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def show(request: Request) -> Response:
         "key_name": _key_name(state.access, key, found.recorded.by),
         "log_name": state.log_key.for_account(key.account).name,
     }
-    if PARTIAL_HEADER not in request.headers:
+    if not is_for_part(request):
         return await show_trail(request, values)
     return html(request, "event.html", view=asked_view(request, state, key), drawer=values)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HTML: Final = "text/html"
 ENCODED_BYTES_MIN: Final = 1_024
+PART_HEADER: Final = "hx-request"
 # A form that is sent under `no-referrer` has no Origin either.
 REFERRER: Final = "same-origin"
 _POLICY: Final = {
@@ -68,10 +69,20 @@ def html(
     **values: Any,
 ) -> Response:
     """A page, made of a template and its values; `request` is one of them."""
-    body = _templates().get_template(template).render(request=request, **values).encode()
+    body = rendered(request, template, **values).encode()
     encoding = _encoding(request) if len(body) >= ENCODED_BYTES_MIN else None
     more = {"Content-Encoding": encoding} if encoding else {}
     return Response(encoded(body, encoding), status, {**HEADERS, **more, **(headers or {})}, HTML)
+
+
+def is_for_part(request: Request) -> bool:
+    """Whether a page asks for a part of itself."""
+    return PART_HEADER in request.headers
+
+
+def rendered(request: Request, template: str, **values: Any) -> str:
+    """The text of a template."""
+    return _templates().get_template(template).render(request=request, **values)
 
 
 def _encoding(request: Request) -> str | None:
@@ -91,6 +102,7 @@ def redirect(path: str, headers: Mapping[str, str] | None = None) -> Response:
 
 # What every template may use.
 _GLOBALS: Final[Mapping[str, Any]] = {
+    "FEW_EVENTS": 3,  # so few are those of keys, and somebody looks for how to begin
     "asset": assets.url,
     "format_us": format_us,
     "length_of": texts.length,
@@ -150,7 +162,7 @@ async def _problem(request: Request, error: AuditplaneError) -> Response:
 
 def _sign_in_first(request: Request, error: NotAuthenticated) -> Response:
     """To where one signs in, and back then; a part of a page is asked for by htmx, which knows a header."""
-    if "hx-request" in request.headers:
+    if is_for_part(request):
         headers = {**HEADERS, **problems.CHALLENGE, "HX-Redirect": paths.sign_in(paths.shown(request))}
         return Response(None, HTTPStatus.UNAUTHORIZED, headers)
     if request.method in ("GET", "HEAD"):

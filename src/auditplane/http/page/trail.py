@@ -1,9 +1,11 @@
 """The trail: the page at `/`, and its parts that are asked for later."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +20,7 @@ from auditplane.http.events import parameters
 from auditplane.http.page import sessions
 from auditplane.http.page.foot import Foot, foot
 from auditplane.http.page.rendering import html, page_route
-from auditplane.http.page.view import LABELS, NO_VIEW, View, read_view
+from auditplane.http.page.view import LABELS, NO_VIEW, Chip, View, read_view
 from auditplane.http.state import State
 from auditplane.query import encode_cursor
 from auditplane.store import Member
@@ -29,6 +31,8 @@ T = TypeVar("T")
 
 ROWS: Final = 100
 SUGGESTED_MAX: Final = 10
+RELAXED_MAX: Final = 8
+RELAX_SECONDS: Final = 2.0
 BUCKETS_MAX: Final = 120
 
 MEMBERS: Final = {
@@ -131,6 +135,31 @@ async def suggestions(request: Request) -> Response:
     return html(request, "suggestions.html", suggestions=await on_thread(state, key, suggested))
 
 
+@page_route
+async def relax(request: Request) -> Response:
+    """`GET /relax`: what the view would show without one of its filters."""
+    state, key = reader(request)
+    view = asked_view(request, state, key)
+
+    kinds = state.rules(key.account).kinds
+    without = [
+        (chip, read_view(parse_qsl(urlsplit(chip.url).query), account=key.account, kinds=kinds).query)
+        for chip in view.chips[:RELAXED_MAX]
+    ]
+
+    def counted(store: AccountStore) -> Sequence[tuple[Chip, int | None]]:
+        deadline = time.monotonic() + RELAX_SECONDS
+        counts = [(chip, _count_in_time(store, query, deadline)) for chip, query in without]
+        return sorted(counts, key=lambda each: -(each[1] or 0))
+
+    return html(request, "relax.html", relaxed=await on_thread(state, key, counted))
+
+
+def _count_in_time(store: AccountStore, query: queries.Query, deadline: float) -> int | None:
+    """How many events match; None when there is no time to know."""
+    return None if query.words or time.monotonic() > deadline else log.count(store, query)
+
+
 def reader(request: Request) -> tuple[State, Key]:
     """The server, and the key of who asks for a part of the trail; raises NotAuthenticated and Forbidden."""
     key = sessions.session(request).key
@@ -138,9 +167,10 @@ def reader(request: Request) -> tuple[State, Key]:
     return request.state.server, key
 
 
-def asked_view(request: Request, state: State, key: Key) -> View:
-    """The view that a request asks for; raises InvalidQuery."""
-    return read_view(parameters(request), account=key.account, kinds=state.rules(key.account).kinds)
+def asked_view(request: Request, state: State, key: Key, beside: Collection[str] = ()) -> View:
+    """The view that a request asks for, beside some parameters of other use; raises InvalidQuery."""
+    given = [(name, value) for name, value in parameters(request) if name not in beside]
+    return read_view(given, account=key.account, kinds=state.rules(key.account).kinds)
 
 
 def _whole(store: AccountStore, view: View, state: State, key: Key) -> tuple[Rows, Foot]:

@@ -1,6 +1,8 @@
 // @ts-check
 // The dialog that exports the view.
 
+import { loadPart } from "./parts.js";
+
 export function enableExport() {
   const link = /** @type {HTMLAnchorElement | null} */ (document.getElementById("export-link"));
   const dialog = /** @type {HTMLDialogElement | null} */ (document.getElementById("export"));
@@ -8,7 +10,6 @@ export function enableExport() {
   link.addEventListener("click", async (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    await htmx.ajax("get", link.href, { target: dialog, swap: "innerHTML" });
-    if (dialog.firstElementChild && !dialog.open) dialog.showModal();
+    if ((await loadPart(link.href, dialog)) && !dialog.open) dialog.showModal();
   });
 }

@@ -5,10 +5,13 @@ import { lose, regain } from "./connection.js";
 import { say } from "./copying.js";
 import { remember, remembered, showTimes } from "./preferences.js";
 
+const MANY = 10_000;
 const WAITING_MAX = 200;
-const LOST_MS = 4000;
+const LOST_MS = 3000;
 
 export function enableLive() {
+  const empty = /** @type {HTMLElement | null} */ (document.querySelector(".empty[data-follow]"));
+  if (empty?.dataset.follow) follow(empty.dataset.follow, () => location.reload());
   const table = /** @type {HTMLTableElement | null} */ (document.getElementById("events"));
   const news = /** @type {HTMLButtonElement | null} */ (document.getElementById("news"));
   const liveSwitch = /** @type {HTMLButtonElement | null} */ (document.getElementById("live-switch"));
@@ -22,8 +25,8 @@ export function enableLive() {
 
   const announce = () => {
     news.hidden = count === 0;
-    news.textContent = `${count.toLocaleString("en")} new`;
-    news.setAttribute("aria-label", `Show ${count} new event${count === 1 ? "" : "s"}`);
+    news.textContent = count < MANY ? `${count.toLocaleString("en")} new` : "Many new";
+    news.title = `Show ${count === 1 ? "it" : "them"}`;
   };
   const show = () => {
     if (count > waiting.length) return location.assign(document.getElementById("drawer")?.dataset.back ?? "/");
@@ -65,18 +68,15 @@ function follow(url, onNews) {
   let timer = 0;
   source.addEventListener("open", () => {
     clearTimeout(timer);
+    timer = 0;
     regain();
   });
   source.addEventListener("news", (event) => onNews(JSON.parse(event.data)));
   // The session is over: the page that is loaded then asks to sign in.
   source.addEventListener("over", () => location.reload());
   source.addEventListener("error", () => {
-    clearTimeout(timer);
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(() => location.reload(), LOST_MS);
-      return;
-    }
-    timer = setTimeout(lose, LOST_MS);
+    // Refused: without news the page is as good as before. A connection that was lost is made anew by itself.
+    if (source.readyState !== EventSource.CLOSED) timer ||= setTimeout(lose, LOST_MS);
   });
   addEventListener("pagehide", () => source.close());
 }
