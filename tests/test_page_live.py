@@ -244,12 +244,13 @@ def test_the_first_event_of_a_trail_shows_up_by_itself(open_page: OpenPage, tmp_
         check_accessibility(page)
         recorder.post("/v1/audit-events", json=events(1, user="first"))
         expect(page.locator("#rows tr[id]")).to_have_count(1)
+        watched.close()
 
 
 def test_a_lost_server_is_told_and_comes_back_by_itself(open_page: OpenPage, tmp_path: Path) -> None:
     with start(tmp_path / "data") as server:
         watched = open_page(server.url)
-        watched.allow(r"net::ERR_|Failed to load resource")
+        watched.allow(r"net::ERR_|Failed to load resource|htmx:")
         sign_in(watched, server.admin_key)
         page = watched.page
         page.goto("/")

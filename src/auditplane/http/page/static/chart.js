@@ -1,6 +1,7 @@
 // @ts-check
 // The chart of events over time: stacked bars; dragging over it selects a range.
 
+import { allIn } from "./elements.js";
 import { isLocal, shownTime, zoneName } from "./preferences.js";
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -14,9 +15,7 @@ let drawn = [];
 
 /** @param {ParentNode} root */
 export function drawCharts(root) {
-  for (const place of root.querySelectorAll("[data-chart]:not([data-drawn])")) {
-    draw(/** @type {HTMLElement} */ (place));
-  }
+  allIn(root, "[data-chart]:not([data-drawn])").forEach(draw);
 }
 
 /** Draws all charts anew, in other colours or another zone. */
@@ -45,7 +44,7 @@ function draw(place) {
   const options = {
     ...size(),
     legend: { show: false },
-    padding: [6, 10, 0, 0],
+    padding: [6, 22, 0, 0],
     ...(isLocal() ? {} : { tzDate: (/** @type {number} */ at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC") }),
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
     scales: { x: { time: true, range: () => [data.starts[0], data.starts.at(-1) + data.width] }, y: { range: (_, __, max) => [0, max * 1.05 || 1] } },

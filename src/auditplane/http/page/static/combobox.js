@@ -1,14 +1,14 @@
 // @ts-check
 // Suggestions below a field while typing: a combobox with a list (ARIA Authoring Practices).
 
+import { allIn } from "./elements.js";
+
 const PAUSE_MS = 120;
 let lists = 0;
 
 /** @param {ParentNode} root */
 export function offerSuggestions(root) {
-  for (const input of root.querySelectorAll("input[data-suggest]:not([role])")) {
-    offer(/** @type {HTMLInputElement} */ (input));
-  }
+  for (const input of allIn(root, "input[data-suggest]:not([role])")) offer(/** @type {HTMLInputElement} */ (input));
 }
 
 /** @param {HTMLInputElement} input */

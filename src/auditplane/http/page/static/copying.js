@@ -1,13 +1,13 @@
 // @ts-check
 // Buttons that copy a text.
 
+import { allIn } from "./elements.js";
+
 const DONE_MS = 1500;
 
 /** @param {ParentNode} root */
 export function enableCopying(root) {
-  for (const button of root.querySelectorAll("button[data-copy][hidden]")) {
-    /** @type {HTMLElement} */ (button).hidden = false;
-  }
+  for (const button of allIn(root, "button[data-copy][hidden]")) button.hidden = false;
 }
 
 document.addEventListener("click", async (event) => {

@@ -1,13 +1,12 @@
 // @ts-check
 // The pickers beside the date fields, and "Today" in the zone that is shown.
 
+import { allIn } from "./elements.js";
 import { isLocal } from "./preferences.js";
 
 /** @param {ParentNode} root */
 export function enableDates(root) {
-  for (const picker of root.querySelectorAll("input[data-pick]")) {
-    enablePicker(/** @type {HTMLInputElement} */ (picker));
-  }
+  for (const picker of allIn(root, "input[data-pick]")) enablePicker(/** @type {HTMLInputElement} */ (picker));
   const today = root.querySelector('[data-range="today"]');
   today?.addEventListener("click", () => {
     const url = new URL(/** @type {HTMLAnchorElement} */ (today).href);

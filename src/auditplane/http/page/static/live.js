@@ -75,10 +75,19 @@ function follow(url, onNews) {
   // The session is over: the page that is loaded then asks to sign in.
   source.addEventListener("over", () => location.reload());
   source.addEventListener("error", () => {
-    // Refused: without news the page is as good as before. A connection that was lost is made anew by itself.
-    if (source.readyState !== EventSource.CLOSED) timer ||= setTimeout(lose, LOST_MS);
+    // A connection that was lost is made anew by itself; one that was refused is not.
+    if (source.readyState === EventSource.CLOSED) askWhoWeAre();
+    else timer ||= setTimeout(lose, LOST_MS);
   });
   addEventListener("pagehide", () => source.close());
+}
+
+/** Goes to where one signs in when the session is over; else the page is as good as before, but for news. */
+async function askWhoWeAre() {
+  const headers = { "HX-Request": "true", "HX-Current-URL": location.href };
+  const answer = await fetch("/suggestions?member=user", { headers }).catch(() => null);
+  const elsewhere = answer?.headers.get("HX-Redirect");
+  if (elsewhere) location.assign(elsewhere);
 }
 
 /** @param {string} html @returns {HTMLTableRowElement[]} */

@@ -31,7 +31,7 @@ enableSwitches(() => {
 enhance(document);
 document.body.addEventListener("htmx:load", (event) => {
   const { elt } = /** @type {CustomEvent} */ (event).detail;
-  if (elt !== document.body) enhance(elt.parentNode ?? elt);
+  if (elt !== document.body) enhance(elt);
 });
 enableRows();
 enableDrawer();

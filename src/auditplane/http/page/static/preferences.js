@@ -1,6 +1,8 @@
 // @ts-check
 // How this browser shows the page: its colours, and times in UTC or local.
 
+import { allIn } from "./elements.js";
+
 const THEMES = ["auto", "light", "dark"];
 const THEME_NAMES = { auto: "Auto", light: "Light", dark: "Dark" };
 
@@ -44,12 +46,12 @@ export function shownTime(date) {
 
 /** Shows all times of a part of the page in the chosen zone. @param {ParentNode} root */
 export function showTimes(root) {
-  for (const time of root.querySelectorAll("time[datetime]")) {
+  for (const time of allIn(root, "time[datetime]")) {
     const text = /** @type {HTMLTimeElement} */ (time).dateTime;
     time.textContent = shownTime(new Date(`${text.slice(0, 23)}Z`));
   }
   const name = zoneName();
-  for (const label of root.querySelectorAll(".zone")) label.textContent = name;
+  for (const label of allIn(root, ".zone")) label.textContent = name;
 }
 
 /** @param {() => void} changed is called when one was switched */
