@@ -6,7 +6,18 @@ other's. Every change carries the `csrf` of the session, and every answer forbid
 
 from starlette.routing import Route
 
-from auditplane.http.page import assets, exporting, live, one_event, proving, signing_in, trail
+from auditplane.http.page import (
+    assets,
+    exporting,
+    keys,
+    live,
+    one_event,
+    proving,
+    retention,
+    signing_in,
+    storage,
+    trail,
+)
 
 
 def routes() -> list[Route]:
@@ -23,6 +34,16 @@ def routes() -> list[Route]:
         Route("/events/{id}", one_event.show),
         Route("/events/{id}/proof", proving.page_proof),
         Route("/log/consistency", proving.page_consistency),
+        Route("/keys", keys.show),
+        Route("/keys", keys.create, methods=["POST"]),
+        Route("/keys/{id}/revoke", keys.ask_to_revoke),
+        Route("/keys/{id}/revoke", keys.revoke, methods=["POST"]),
+        Route("/keeping", retention.show),
+        Route("/keeping/retention", retention.set_retention, methods=["POST"]),
+        Route("/keeping/holds", retention.place_hold, methods=["POST"]),
+        Route("/keeping/holds/{id}/lift", retention.ask_to_lift),
+        Route("/keeping/holds/{id}/lift", retention.lift_hold, methods=["POST"]),
+        Route("/storage", storage.show),
         Route("/sign-in", signing_in.show),
         Route("/sign-in", signing_in.sign_in, methods=["POST"]),
         Route("/sign-in/{link}", signing_in.follow),

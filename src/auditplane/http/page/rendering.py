@@ -107,6 +107,7 @@ _GLOBALS: Final[Mapping[str, Any]] = {
     "format_us": format_us,
     "length_of": texts.length,
     "manages": texts.manages,
+    "size_of": texts.size,
     "tone": texts.tone,
     "url_of": texts.trail_url,
 }

@@ -42,6 +42,15 @@ def length(us: int) -> str:
     return "less than a second"
 
 
+def size(count: float) -> str:
+    """A number of bytes: `1.5 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1_000
+    return f"{count:,.1f} TB"
+
+
 def trail_url(*pairs: str) -> str:
     """The URL of the trail with some filters: names and values in turn."""
     return "/?" + urlencode(list(zip(pairs[::2], pairs[1::2], strict=True)))

@@ -174,7 +174,7 @@ def asked_view(request: Request, state: State, key: Key, beside: Collection[str]
 
 
 def _whole(store: AccountStore, view: View, state: State, key: Key) -> tuple[Rows, Foot]:
-    return _rows(store, view, key.account), foot(store, state.log_key.for_account(key.account), state.clock)
+    return _rows(store, view, key.account), foot(store, state, key.account)
 
 
 def _rows(store: AccountStore, view: View, account: str) -> Rows:

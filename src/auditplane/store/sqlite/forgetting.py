@@ -137,6 +137,16 @@ def expire(store: AccountStore, before_us: int) -> int | None:
     return left_us
 
 
+def count_expiring(store: AccountStore, before_us: int) -> int:
+    """How many entries more would be hidden if what was committed before a moment expired.
+
+    Some of them may be gone already, and holds keep some.
+    """
+    with store.snapshot() as connection:
+        size, _, expired, _ = fetch(connection, QUERIES["shown"])[0]
+        return _first_since(store, connection, before_us, expired, size)[0] - int(expired)
+
+
 def _first_since(
     store: AccountStore, connection: apsw.Connection, us: int, start: int, size: int
 ) -> tuple[int, int | None]:

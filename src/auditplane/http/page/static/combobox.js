@@ -64,7 +64,7 @@ function offer(input) {
   const choose = (option) => {
     input.value = option.dataset.value ?? "";
     close();
-    input.form?.requestSubmit();
+    if (input.dataset.stays === undefined) input.form?.requestSubmit();
   };
 
   input.addEventListener("focus", askSoon);
