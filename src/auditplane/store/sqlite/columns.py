@@ -15,17 +15,16 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from auditplane.errors import Damaged
 from auditplane.event import Event
 from auditplane.store.sqlite import sealing, values
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch, one
+from auditplane.store.sqlite.numbers import Numbers, np
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.store.sqlite.values import COLUMNS, NAME, NONE, Value
 from auditplane.times import parse_rfc3339
@@ -36,9 +35,6 @@ PIECE_BITS: Final = 4
 SUMMARY: Final = 0
 TIMES: Final = 7
 INDEXES: Final = 8
-
-Numbers: TypeAlias = NDArray[Any]
-"""A row of whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)

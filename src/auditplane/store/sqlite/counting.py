@@ -11,15 +11,15 @@ from itertools import pairwise
 from typing import Final, Protocol, TypeAlias
 
 import apsw
-import numpy as np
 
 from auditplane.event import Event
 from auditplane.query import Query, configuration_name, fold
 from auditplane.store import Hold, Member
 from auditplane.store.sqlite import columns, values
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.columns import Columns, Header, Numbers
+from auditplane.store.sqlite.columns import Columns, Header
 from auditplane.store.sqlite.database import one
+from auditplane.store.sqlite.numbers import Numbers, np
 from auditplane.store.sqlite.shown import holds_in, shown_in
 from auditplane.store.sqlite.statements import QUERIES
 from auditplane.store.sqlite.values import ACTION, COLUMN_OF, CONFIGURATION, KIND, NONE, USER, VERSION
