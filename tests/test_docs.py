@@ -381,7 +381,7 @@ def test_every_exit_code_is_on_the_page() -> None:
 def test_every_page_has_its_place_and_every_link_its_target() -> None:
     """On the site, where all pages stand in one folder; `make docs` checks that the same way."""
     texts = pages.texts()
-    pictures = {path.name for path in pages.DOCS.glob("*.svg")}
+    pictures = set(pages.pictures())
     anchors = {name: set(map(anchor, headings(text))) for name, text in texts.items()}
     for name, text in texts.items():
         assert text.startswith("# "), name
