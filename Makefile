@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit bench docs dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench docs screenshots dist clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -56,6 +56,9 @@ bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=expo
 docs: dev-env  ## make the documentation as a site, in ./site; a broken link is an error
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group docs
 	@$(BIN)/python -m docs_site
+
+screenshots: dev-env  ## make the pictures of the page in docs/pictures anew
+	@$(BIN)/python scripts/screenshots
 
 dist: dev-env  ## build the sdist and the wheel
 	$(BIN)/python -m build --no-isolation

@@ -22,6 +22,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "quick-start": "a server that records and answers, in five minutes",
         "recording": "from the shell and from Python, so that nothing is lost or doubled",
         "reading": "filters, forms, pages, and a feed that misses nothing",
+        "page": "the trail in a browser: find, look, verify, export, and what keeps strangers out",
         "command-line": "the commands that read, follow, download, record and import",
         "proving": "checkpoints, proofs and evidence: how it works, and how to watch a log",
         "auditing": "step by step, for an auditor: from the verifier key to a checklist",
@@ -60,8 +61,15 @@ def write(folder: Path) -> None:
     """Writes all pages into a folder, and their pictures."""
     for name, text in texts().items():
         (folder / name).write_text(text)
-    for picture in DOCS.glob("*.svg"):
-        (folder / picture.name).write_bytes(picture.read_bytes())
+    for name in pictures():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((DOCS / name).read_bytes())
+
+
+def pictures() -> list[str]:
+    """The pictures of the pages, by their paths."""
+    found = [*DOCS.glob("*.svg"), *DOCS.glob("pictures/*.png")]
+    return sorted(picture.relative_to(DOCS).as_posix() for picture in found)
 
 
 def _relinked(text: str) -> str:

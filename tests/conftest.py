@@ -7,4 +7,4 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5_000)
 settings.load_profile("default")
 
-pytest_plugins = ["tenants"]  # the servers of the API tests
+pytest_plugins = ["tenants", "browser"]  # servers of the API tests, and a browser

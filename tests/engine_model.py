@@ -9,7 +9,8 @@ import os
 import random
 import sys
 import time
-from bisect import insort
+from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,24 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from auditplane import checking, keeping, limits, log, render, ulid
+from auditplane import checking, keeping, limits, log, overview, render, ulid
 from auditplane.errors import Conflict, Gone, InvalidEvents, NotFound
 from auditplane.event import Event, Rules, decode_doc, parse
-from auditplane.query import Cursor, Order, Query, decode_cursor, encode_cursor, fold
+from auditplane.query import Cursor, Order, Query, configuration_name, decode_cursor, encode_cursor, fold
 from auditplane.render import Form
-from auditplane.store import Hold, Stored
-from auditplane.store.sqlite import account, block, finder, forgetting, postings, reader, sealing, tail
+from auditplane.store import Hold, Member, Stored
+from auditplane.store.sqlite import (
+    account,
+    block,
+    columns,
+    finder,
+    forgetting,
+    postings,
+    reader,
+    sealing,
+    tail,
+    values,
+)
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.recorded import Recorded
@@ -163,11 +175,14 @@ def rendered(docs: Sequence[bytes], form: Form) -> bytes:
     return render.end(render.head(form) + render.body(docs, form), form)
 
 
-def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
+def shrink(patch: pytest.MonkeyPatch, **sizes: int) -> None:
     """Makes constants small, so that few events meet all edges."""
     owners = {
         sealing: "SEAL_EVENTS TAIL_KEPT_EVENTS RUNS_MAX MERGE_BLOCKS_MAX TILE_ENTRIES REPACK_ENTRIES "
-        "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES",
+        "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES JOINED_PIECES",
+        columns: "PIECE_EVENTS",
+        values: "NAMES_MAX",
+        overview: "SAMPLE_EVENTS",
         block: "BLOCK_EVENTS FRAME_EVENTS BLOCK_BYTES",
         reader: "TAIL_ROWS_MAX BLOCKS_MAX CANDIDATE_BLOCKS_FIRST CANDIDATE_BLOCKS_MAX TERM_KEYS_MIN "
         "TERM_KEYS_MAX FEW_MATCHES FEW_BLOCKS ENTRY_ROWS_MAX DOC_BYTES_TYPICAL STEP_BYTES",
@@ -176,15 +191,15 @@ def shrink(patch: pytest.MonkeyPatch, **values: int) -> None:
         tail: "ONE_BY_ONE_MAX INDEXED_EVENTS_MAX SCANNED_AT_ONCE",
         account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
         forgetting: "TAIL_ROWS_AT_ONCE BLOCKS_AT_ONCE ENTRIES_AT_ONCE ERASED_AT_ONCE GIVEN_BACK_PART "
-        "MOVED_EVENTS_MAX MERGED_PAGES DROPPED_ROWS",
+        "MOVED_EVENTS_MAX MERGED_PAGES DROPPED_ROWS PIECES_AT_ONCE",
         keeping: "ERASED_PAGE_EVENTS",
         limits: "CHUNK_BYTES PAGE_BYTES_MAX",
         ulid: "COUNTERS",
     }
     for module, names in owners.items():
         for name in names.split():
-            if name in values:
-                patch.setattr(module, name, values[name])
+            if name in sizes:
+                patch.setattr(module, name, sizes[name])
 
 
 @dataclass(order=True)
@@ -206,6 +221,26 @@ class Kept:
     def us(self) -> int:
         """Its timestamp."""
         return parse_rfc3339(self.event.timestamp or "")
+
+
+def value_of(event: Event, member: Member) -> str:
+    """What an event has in a member that is counted; empty for none."""
+    match member:
+        case Member.USER:
+            return event.user
+        case Member.KIND:
+            return event.resourceKind
+        case Member.ACTION:
+            return event.action
+        case Member.NAME:
+            return event.resourceName
+    return configuration_name(event.configuration) if event.configuration else ""
+
+
+def most_frequent(events: Iterable[Event], member: Member) -> list[tuple[str, int]]:
+    """The values of a member and their counts, most frequent first."""
+    counts = Counter(text for event in events if (text := value_of(event, member)))
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 class Model:
@@ -440,6 +475,43 @@ class Model:
         assert log.count(store, query) == len(self.docs(replace(query, order=Order.DESC))), (
             f"the count of {query}"
         )
+
+    def events(self, query: Query) -> list[Event]:
+        """The events that match, newest first."""
+        found = self.ever(replace(query, order=Order.DESC, after=None))
+        return [kept.event for kept in found if self.is_shown(kept)]
+
+    def check_overview(self, store: AccountStore, query: Query, stacked: Member, buckets_max: int) -> None:
+        """All that is counted, against counting one by one."""
+        found = overview.overview(store, query, stacked=stacked, buckets_max=buckets_max)
+        events = self.events(query)
+        is_sample = bool(query.names or query.words)
+        counted = events[: overview.SAMPLE_EVENTS] if is_sample else events
+        known = len(counted) == len(events) or not query.words
+        assert (found.counted, found.matches) == (len(counted), len(events) if known else None), query
+        assert found.exact is (len(counted) == len(events))
+        for member in overview.TOPS:
+            assert list(found.tops[member]) == most_frequent(counted, member)[:10]
+        moments = [parse_rfc3339(event.timestamp or "") for event in counted]
+        assert (found.oldest_us, found.newest_us) == (min(moments, default=None), max(moments, default=None))
+        shown = [text for text, _ in most_frequent(counted, stacked)[: overview.SERIES_MAX]]
+        series: dict[str, list[int]] = {text: [0] * len(found.starts_us) for text in [*shown, ""]}
+        for event, us in zip(counted, moments, strict=True):
+            text = value_of(event, stacked)
+            bucket = bisect_right(found.starts_us, us) - 1
+            series[text if text in shown else ""][bucket] += 1
+        if not any(series[""]):
+            del series[""]
+        assert {text: list(row) for text, row in found.series.items()} == series
+
+    def check_suggestions(self, store: AccountStore, member: Member, text: str) -> None:
+        """The values that are there, most frequent first; names may be missing, as only so many are kept."""
+        found = overview.suggestions(store, member, text)
+        due = [pair for pair in most_frequent(self.events(Query()), member) if fold(text) in fold(pair[0])]
+        if member is Member.NAME:
+            assert all(count <= dict(due)[each] for each, count in found)
+        else:
+            assert found == due[:10]
 
     def check_log(self, store: AccountStore) -> None:
         """Every event by its id, and every entry by its index."""

@@ -80,13 +80,13 @@ def test_a_wrong_method_is_405_and_names_the_right_ones(empty: Tenant, path: str
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/v1", "/v1/", "/v1/audit-events/", "/v1/audit-events/download/", "//v1/audit-events",
+        "/v1", "/v1/", "/v1/audit-events/", "/v1/audit-events/download/", "//v1/audit-events",
         "/v1//audit-events",
         "/v1/audit-events/x/y", "/V1/audit-events", "/v1/audit-events%2Fdownload%2Fx", "/v2/audit-events",
         "/%00",
-        "/favicon.ico", "/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/audit-events;x", "/docs",
+        "/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/audit-events;x", "/docs",
         "/%ff%fe",
-        "/v1/api-keys/", "/v1/api-keys/x/y", "/" + "a" * 20_000, "/\u2603",
+        "/v1/api-keys/", "/v1/api-keys/x/y", "/" + "a" * 20_000, "/%e2%98%83",
     ],
 )  # fmt: skip
 def test_an_unknown_path_is_404(empty: Tenant, path: str) -> None:
@@ -228,7 +228,7 @@ def test_noise_is_never_5xx(wire: Wire) -> None:
                 [*b"%&=?#/\\;+ \t\x00\x7f\xff", chosen.randrange(256)]
             )
         found = re.match(rb"HTTP/1\.[01] (\d)", wire.send(bytes(line)))
-        assert not found or found[1] in b"24", line
+        assert not found or found[1] in b"234", line
     for _ in range(200):
         query = quote_from_bytes(chosen.randbytes(chosen.randrange(40)), safe="=&").encode()
         assert wire.status(b"GET %s?%s HTTP/1.1" % (EVENTS.encode(), query)) < 500

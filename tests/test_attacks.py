@@ -182,6 +182,10 @@ TABLES = (
     "block_csv",
     "block_stamps",
     "given",
+    "piece",
+    "piece_column",
+    "value",
+    "tally",
     "term_data",
     "term_idx",
     "word_data",
@@ -691,7 +695,7 @@ def test_ids_lead_to_their_events(original: Path, path: Path) -> None:
         ("UPDATE log SET expired = size", "for the greatest key of what has expired"),
         ("UPDATE log SET purged = 7", "says that 0 entries expired and 7 were purged"),
         (
-            "INSERT INTO purge VALUES (1, 'id', 300, 0, x'', -1, 0, 0, 0, 0, 0, 0)",
+            "INSERT INTO purge VALUES (1, 'id', 300, 0, x'', -1, 0, 0, 0, 0, 0, 0, 0)",
             "a purge is under way up to event 300, which has not expired",
         ),
         (

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("cli")
 
 COMMANDS = [
     "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
-    "keys list", "keys revoke", "accounts list", "retention show", "retention set", "hold place",
+    "keys list", "keys link", "keys revoke", "accounts list", "retention show", "retention set", "hold place",
     "hold lift", "hold list", "erase", "profile set", "profile use", "profile list",
     "profile delete", "completion", "verify", "version",
 ]  # fmt: skip
@@ -118,6 +118,8 @@ def test_what_a_command_does_not_need_is_not_loaded() -> None:
         ("keys create --role boss", '"boss"'),
         ("keys list -o xml", '"xml"'),
         ("keys revoke", "ID"),
+        ("keys link", "ID"),
+        ("keys link 01JQ0000000000000000000000 --url audit.example.com", "--url"),
         ("demo --workers 2", "--workers"),
         ("retention set", "--days"),
         ("retention set --days 1 --default", "--default"),
@@ -230,6 +232,7 @@ def test_a_key_ends_by_itself(served: Server) -> None:
         ("keys create --role reader --expires tomorrow", "90d"),
         ("keys create --role reader --description a\nb", "one line"),
         ("keys revoke 01JQ0000000000000000000000", "no API key"),
+        ("keys link 01JQ0000000000000000000000", "no API key"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(data: Path, options: str, told: str) -> None:

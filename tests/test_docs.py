@@ -65,7 +65,7 @@ def type_in(server: Server, script: str) -> str:
     # The port is that of the test's server, the id that of a key of its own.
     script = script.replace("127.0.0.1:3001", f"127.0.0.1:{server.port}")
     made = "auditplane keys create --data ./data --role reader | sed -n 's/^id *//p'"
-    script = script.replace("revoke ID", f'revoke "$({made})"')
+    script = re.sub(r"\b(revoke|link) ID", rf'\1 "$({made})"', script)
     for download in server.data.parent.glob("*.csv"):
         download.unlink()  # curl does not write over a file that it gave its name itself
     path = f"{PROGRAM.parent}:{os.environ['PATH']}"
@@ -99,6 +99,7 @@ def type_in(server: Server, script: str) -> str:
         "backup.md",
         "keeping.md",
         "command-line.md",
+        "page.md",
         "collector.md",
         "README.md",
     ],
@@ -380,7 +381,7 @@ def test_every_exit_code_is_on_the_page() -> None:
 def test_every_page_has_its_place_and_every_link_its_target() -> None:
     """On the site, where all pages stand in one folder; `make docs` checks that the same way."""
     texts = pages.texts()
-    pictures = {path.name for path in pages.DOCS.glob("*.svg")}
+    pictures = set(pages.pictures())
     anchors = {name: set(map(anchor, headings(text))) for name, text in texts.items()}
     for name, text in texts.items():
         assert text.startswith("# "), name

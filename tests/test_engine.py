@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import pytest
 
-from auditplane import keeping, log
+from auditplane import keeping, log, overview
 from auditplane.errors import Conflict
 from auditplane.query import Cursor, Order, Query, fold
 from auditplane.render import Form
-from auditplane.store import Piece
+from auditplane.store import Member, Piece
 from auditplane.store.sqlite import forgetting, reader, sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
@@ -104,6 +104,11 @@ CONSTANTS: Final[dict[str, Sequence[int]]] = {
     "MERGED_PAGES": (1, 16),
     "DROPPED_ROWS": (1, 512),
     "ERASED_PAGE_EVENTS": range(1, 9),
+    "JOINED_PIECES": (2, 3, 16),
+    "PIECE_EVENTS": range(2, 40),
+    "PIECES_AT_ONCE": (1, 2, 4),
+    "NAMES_MAX": (0, 2, 1_000),
+    "SAMPLE_EVENTS": (1, 5, 1_000),
 }
 
 
@@ -168,6 +173,9 @@ class Round:
             self.answer: 15,
             self.pages: 10,
             self.count: 6,
+            self.look: 8,
+            self.suggest: 3,
+            self.join: 3,
             self.begin_stream: 5,
             self.begin_walk: 5,
         }
@@ -257,6 +265,9 @@ class Round:
 
     def compact(self) -> None:
         sealing.compact(self.store)
+
+    def join(self) -> None:
+        sealing.join(self.store)
 
     def repack(self) -> None:
         sealing.repack(self.store)
@@ -348,6 +359,8 @@ class Round:
             assert not any(self.model.is_held(kept) for kept in wanted)
             for kept in wanted:
                 self.model.take_erased(kept)
+            if user is not None:  # what has expired goes with them
+                self.model.follow_purge(self.store)
         self.disturb()
         self.model.follow(self.store, self.now)
 
@@ -402,6 +415,20 @@ class Round:
 
     def count(self) -> None:
         self.model.check_count(self.store, self.query())
+
+    def look(self) -> None:
+        query = self.query()
+        if self.random.random() < 0.6:
+            query = replace(query, names=(), words=())
+        stacked = self.random.choice(overview.TOPS)
+        self.model.check_overview(self.store, query, stacked, self.random.choice([1, 2, 7, 120]))
+
+    def suggest(self) -> None:
+        member, text = (
+            self.random.choice(list(Member)),
+            self.random.choice(["", "a", "AN", "1", "straß", "é"]),
+        )
+        self.model.check_suggestions(self.store, member, text)
 
     # Reading while all else goes on.
 
@@ -606,6 +633,8 @@ def test_reads_search_and_never_scan(store: AccountStore) -> None:
         "SCAN hold",
         "SCAN purge",
         "SCAN restored",
+        "SCAN piece",  # a row for some 65,536 events
+        "SCAN destroyed",
     }
     with store.snapshot() as connection:
         for name in QUERIES.keys() - upkeep:

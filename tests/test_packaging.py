@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "auditplane"
+VENDOR = "auditplane/http/page/static/vendor"
 
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
@@ -62,6 +63,11 @@ def package_files() -> set[str]:
     }
 
 
+def licences() -> set[str]:
+    """Those of what others made, among the files of the package."""
+    return {name for name in package_files() if name.startswith(VENDOR) and name.endswith("/LICENSE")}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = tmp_path_factory.mktemp("dist")
@@ -98,12 +104,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     assert files - metadata == package_files()
     assert "auditplane/py.typed" in files
     assert any(name.endswith(".sql") for name in files)
+    assert licences() == {f"{VENDOR}/htmx/LICENSE", f"{VENDOR}/uplot/LICENSE"}
     assert {name.partition("/")[2] for name in metadata} == {
         "METADATA",
         "RECORD",
         "WHEEL",
         "entry_points.txt",
         "licenses/LICENSE",
+        *(f"licenses/src/{name}" for name in licences()),
     }
 
 
@@ -139,6 +147,7 @@ def test_the_installed_server_serves_and_stops(installed: Path, tmp_path: Path) 
         key = (data / "admin.key").read_text().strip()
         body = get(f"{base}/v1/audit-events", {"X-Bindplane-Api-Key": key})
         assert isinstance(json.loads(body), list)
+        assert get(f"{base}/favicon.ico", {}) == (PACKAGE / "http/page/static/favicon.ico").read_bytes()
         server.send_signal(signal.SIGTERM)
         assert server.wait(STOP_SECONDS_MAX) == 0, (tmp_path / "log").read_text()
 

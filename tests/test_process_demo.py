@@ -86,6 +86,14 @@ def count(printed: str) -> int:
         return found
 
 
+def signs_in(printed: str) -> bool:
+    """Whether the link that is printed first signs its visitor in."""
+    (link,) = re.findall(r"^Open (\S+)$", printed, re.MULTILINE)
+    with client("") as visitor:
+        answer = visitor.get(link)
+        return answer.status_code == 303 and "auditplane_session=" in answer.headers["Set-Cookie"]
+
+
 def test_the_demo_works_as_it_says_even_after_it_was_broken_off(tmp_path: Path) -> None:
     """What it prints can be typed; a second run reuses the data; one killed half-way leaves no trace."""
     with demo(tmp_path) as broken_off:
@@ -103,6 +111,7 @@ def test_the_demo_works_as_it_says_even_after_it_was_broken_off(tmp_path: Path) 
         assert (other.returncode, other.stderr.count("\n")) == (1, 1)
         assert str(first.process.pid) in other.stderr
         first.wait_for("Ctrl-C ends it")
+        assert [signs_in(first.printed) for _ in range(2)] == [True, False]
         commands = curl_commands(first.printed)
         assert len(commands) == 3
         assert len(json.loads(typed(commands[0], tmp_path))) == 5

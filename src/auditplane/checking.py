@@ -7,7 +7,8 @@ Everything else can be made anew from the events, and is: it must be what is sto
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from auditplane.checkpoint import Checkpoint, VerifierKey, note_text, open_note, parse_checkpoint
 from auditplane.errors import ProofError
@@ -15,13 +16,16 @@ from auditplane.event import Event
 from auditplane.merkle import EMPTY_ROOT
 from auditplane.store import Signed
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.checks import named, ranges, telling
+from auditplane.store.sqlite.checks import Problem, named, ranges, telling
 from auditplane.store.sqlite.checks.blocks import Blocks
 from auditplane.store.sqlite.checks.entries import SEEN, Entries
 from auditplane.store.sqlite.checks.events import Events
 from auditplane.store.sqlite.checks.found_by import FoundBy
 from auditplane.store.sqlite.checks.log_row import Log, log_row
 from auditplane.store.sqlite.checks.state import check_log, check_pages, check_schema
+
+if TYPE_CHECKING:
+    from auditplane.store.sqlite.checks.counted import Counted
 
 Report: TypeAlias = Callable[[int, int], None]
 
@@ -155,9 +159,14 @@ class _Check:
         findings, store, connection = self._findings, self._store, self._connection
         events = Events(connection, store.path, entries, log, self._add)
         found_by = FoundBy(connection, self._folder, store.terms, self._add) if deep else None
-        blocks = Blocks(
-            connection, self._folder, events, found_by.expect if found_by else _not_looked_for, self._add
-        )
+        counted = _counted(connection, self._folder, log.size, self._add) if deep else None
+
+        def seen(block_id: int, keys: Sequence[int], indexes: Sequence[int], found: Sequence[Event]) -> None:
+            if found_by is not None and counted is not None:
+                found_by.expect(block_id, keys, found)
+                counted.expect(indexes, found)
+
+        blocks = Blocks(connection, self._folder, events, seen, self._add)
         blocks.walk(lambda: self._report(events.count, log.size))
         findings.events, findings.checked_bytes = events.count, events.hashed_bytes
         events.find_purge()
@@ -170,10 +179,19 @@ class _Check:
         events.check_telling()
         events.given.check_rest(store, self._folder)
         check_log(log, entries, events, blocks, self._add)
+        if counted is not None:
+            counted.tell()
         if found_by is not None and found_by.differs():
+            looked_into = found_by
+
+            def seen_again(
+                block_id: int, keys: Sequence[int], _: Sequence[int], found: Sequence[Event]
+            ) -> None:
+                looked_into.expect(block_id, keys, found)
+
             again = Findings().add
             second = Events(connection, store.path, entries, log, again)
-            Blocks(connection, self._folder, second, found_by.expect, again).walk(lambda: None)
+            Blocks(connection, self._folder, second, seen_again, again).walk(lambda: None)
             found_by.tell()
 
     def _tell_missing(self, events: Events) -> None:
@@ -183,5 +201,7 @@ class _Check:
             self._add(f"{named(first, last)} gone, and the log does not say why")
 
 
-def _not_looked_for(_block_id: int, _keys: Sequence[int], _events: Sequence[Event]) -> None:
-    """What events are found by is not checked."""
+def _counted(connection: Any, folder: Path, size: int, problem: Problem) -> "Counted":
+    from auditplane.store.sqlite.checks.counted import Counted
+
+    return Counted(connection, folder, size, problem)

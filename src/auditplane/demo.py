@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from auditplane import demo_org, log
+from auditplane import demo_org, limits, log
 from auditplane.access import SYSTEM, Access, Role
 from auditplane.errors import StoreError
 from auditplane.event import DEFAULT_ACCOUNT, Batch, Rules, parse
@@ -76,28 +76,31 @@ def _batches() -> Iterator[Batch]:
         yield parse(json.dumps(part).encode(), Rules())
 
 
-def fresh_key(path: Path) -> str:
-    """A new admin key of the demo, which ends by itself."""
+def fresh_key(path: Path) -> tuple[str, str]:
+    """A new admin key of the demo, which ends by itself, and the token of a link that signs in with it."""
     folder = DataFolder(path)
     access = Access(folder, log.clock)
     try:
-        _, secret = access.create(
+        key, secret = access.create(
             account=DEFAULT_ACCOUNT,
             role=Role.ADMIN,
             by=SYSTEM,
             description="demo",
             expires_us=log.clock() + KEY_DAYS * DAY_US,
         )
-        return secret
+        return secret, access.make_link(key.id)
     finally:
         access.close()
         folder.close()
 
 
-def invitation(address: str, secret: str) -> str:
+def invitation(address: str, secret: str, link: str) -> str:
     """What the visitor reads once the server listens."""
     header = f'-H "X-Bindplane-Api-Key: {secret}"'
     return f"""
+Open {address}/sign-in/{link}
+That signs you in, once, in the next {limits.LINK_SECONDS // 60} minutes.
+
 Auditplane listens at {address}
 Your admin key, good for {KEY_DAYS} days: {secret}
 

@@ -1,9 +1,12 @@
-"""Who may do what: API keys, roles and accounts.
+"""Who may do what: API keys, roles and accounts, and who is signed in with which key.
 
 A key is shown once, when it is made; only its SHA-256 is kept. Making and revoking one is an event of its
 account, recorded before it takes effect, so that no key works that the trail does not show.
+
+Whoever is signed in has a token that stands for a key, for some hours and never longer than the key works.
 """
 
+import hmac
 import json
 import mmap
 import os
@@ -19,12 +22,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditplane import limits, log, ulid
+from auditplane.access import attempts
 from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
-from auditplane.times import format_us
+from auditplane.times import SECOND_US, format_us
 
 KEY_PREFIX: Final = "ap_"
 KEY_BITS: Final = 256
@@ -34,6 +38,7 @@ SYSTEM: Final = "auditplane"
 CONTROL_FILE: Final = "control.db"
 VERSION_BYTES: Final = 8
 WAL_PAGES_MAX: Final = 64
+TOKEN_BYTES: Final = 32
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _QUERIES = load_queries("auditplane.access")
@@ -105,9 +110,13 @@ class Key:
             **{name: format_us(us) for name, us in times.items() if us is not None},
         }
 
+    def may(self, right: Right) -> bool:
+        """Whether the key has a right."""
+        return right in _RIGHTS[self.role]
+
     def require(self, right: Right) -> None:
         """Raises Forbidden when the key lacks a right."""
-        if right not in _RIGHTS[self.role]:
+        if not self.may(right):
             raise Forbidden(
                 f"This API key is of a {self.role.value}; this needs one of {_NEEDED_ROLE[right]}."
             )
@@ -115,6 +124,26 @@ class Key:
     def works_at(self, us: int) -> bool:
         """Whether it is neither revoked nor expired."""
         return self.revoked_us is None and (self.expires_us is None or us < self.expires_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who is signed in with a key, until some microseconds since 1970.
+
+    `csrf` is what a form of the page carries to show that the page made it.
+    """
+
+    key: Key
+    expires_us: int
+    csrf: str
+
+    def is_own(self, csrf: str) -> bool:
+        """Whether a form carried the `csrf` of this session."""
+        return hmac.compare_digest(self.csrf.encode(), csrf.encode("utf-8", "surrogatepass"))
+
+    def works_at(self, us: int) -> bool:
+        """Whether it has not ended, nor its key."""
+        return us < self.expires_us and self.key.works_at(us)
 
 
 def new_secret() -> str:
@@ -157,6 +186,7 @@ class Access:
         self._changes.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}").fetchall()
         self._connection = connect(path, durable=True)
         self._known: dict[bytes, Key] = {}
+        self._sessions: dict[bytes, Session] = {}
         self._known_version = b""
         self._version = _shared_bytes(path.with_suffix(".version"), VERSION_BYTES)
         self._used: dict[str, int] = {}
@@ -179,10 +209,7 @@ class Access:
         now = self._clock()
         hashed = sha256(secret.encode("utf-8", "surrogatepass")).digest()
         with translated(self._path.parent), self._mutex:
-            version = self._version[:]
-            if version != self._known_version:
-                self._known.clear()
-                self._known_version = version
+            self._forget_what_changed()
             key = self._known.get(hashed)
             if key is None and is_well_formed(secret):
                 rows = self._connection.execute(_QUERIES["key_by_hash"], (hashed,)).fetchall()
@@ -192,6 +219,113 @@ class Access:
                 raise NotAuthenticated("The API key is unknown, expired or revoked.")
             self._used[key.id] = now
         return key
+
+    def open_session(self, secret: str, *, address: str | None = None) -> tuple[str, Session]:
+        """Signs in with a key; returns the token, which is not kept, and the session.
+
+        `address` is where the attempt comes from; None where it did not come over the network. Raises
+        NotAuthenticated, Forbidden for the key of a writer, and TooManyAttempts, then for a right key too.
+        """
+        tried = attempts.sources(address, secret)
+        self._refuse_many(tried)
+        try:
+            key = self.authenticate(secret)
+        except NotAuthenticated:
+            self._count_failure(tried)
+            raise
+        _require_reader(key)
+        with self._changing():
+            attempts.refuse_many(self._changes, tried, self._clock())
+            return self._open_session(key)
+
+    def session(self, token: str) -> Session:
+        """The session of a token; raises NotAuthenticated once it or its key has ended. It uses the key."""
+        now, hashed = self._clock(), _token_hash(token)
+        with translated(self._path.parent), self._mutex:
+            self._forget_what_changed()
+            session = self._sessions.get(hashed)
+            if session is None:
+                rows: list[Any] = self._connection.execute(_QUERIES["session_by_hash"], (hashed,)).fetchall()
+                for expires_us, *key in rows:
+                    session = self._sessions[hashed] = Session(_key(key), expires_us, _csrf(token))
+            if session is None or not session.works_at(now):
+                raise NotAuthenticated("You are not signed in any more; sign in again.")
+            self._used[session.key.id] = now
+        return session
+
+    def close_session(self, token: str) -> None:
+        """Signs out, if the token is that of a session."""
+        with self._changing():
+            self._changes.execute(_QUERIES["drop_session"], (_token_hash(token),)).fetchall()
+
+    def make_link(self, key_id: str) -> str:
+        """The token of a link that signs in with a key, once, within LINK_SECONDS.
+
+        Raises NotFound, Conflict when the key has ended, and Forbidden when it is that of a writer.
+        """
+        rows = self._rows("key_of_any_account", (key_id,))
+        if not rows:
+            raise NotFound("There is no API key of this id.")
+        key, now, token = _key(rows[0]), self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
+        if not key.works_at(now):
+            raise Conflict(f"The API key {key_id} has expired or was revoked.")
+        _require_reader(key)
+        row = (_token_hash(token), key_id, now + limits.LINK_SECONDS * SECOND_US)
+        with self._changing():
+            self._changes.execute(_QUERIES["drop_ended_links"], (now,)).fetchall()
+            self._changes.execute(_QUERIES["add_link"], row).fetchall()
+        return token
+
+    def follow_link(self, token: str, *, address: str | None = None) -> tuple[str, Session]:
+        """Signs in by a link, which is used up by that; otherwise as `open_session`."""
+        tried = attempts.sources(address, token)
+        self._refuse_many(tried)
+        with self._changing():
+            now = self._clock()
+            attempts.refuse_many(self._changes, tried, now)
+            taken = self._changes.execute(_QUERIES["take_link"], (_token_hash(token), now)).fetchall()
+            if taken:
+                (row,) = self._changes.execute(_QUERIES["key_of_any_account"], taken[0]).fetchall()
+                key = _key(row)
+                if key.works_at(now):
+                    return self._open_session(key)
+        self._count_failure(tried)
+        raise NotAuthenticated(
+            f"This link was used, or is older than {limits.LINK_SECONDS // 60} minutes; sign in with a key."
+        )
+
+    def _open_session(self, key: Key) -> tuple[str, Session]:
+        """A new session, in the change that is under way; drops those that have ended."""
+        now, token = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
+        expires_us = now + limits.SESSION_SECONDS * SECOND_US
+        if key.expires_us is not None:
+            expires_us = min(expires_us, key.expires_us)
+        kept = limits.SESSIONS_PER_KEY_MAX - 1
+        self._changes.execute(_QUERIES["drop_ended_sessions"], (now,)).fetchall()
+        self._changes.execute(_QUERIES["drop_oldest_sessions"], (key.id, kept)).fetchall()
+        self._changes.execute(
+            _QUERIES["add_session"], (_token_hash(token), key.id, now, expires_us)
+        ).fetchall()
+        return token, Session(key, expires_us, _csrf(token))
+
+    def _refuse_many(self, tried: Sequence[attempts.Source]) -> None:
+        with translated(self._path.parent), self._change_mutex:
+            attempts.refuse_many(self._changes, tried, self._clock())
+
+    def _count_failure(self, tried: Sequence[attempts.Source]) -> None:
+        """Counts a failed attempt; raises TooManyAttempts where others have reached the limit meanwhile."""
+        with self._changing():
+            now = self._clock()
+            attempts.refuse_many(self._changes, tried, now)
+            attempts.add_failure(self._changes, tried, now)
+
+    def _forget_what_changed(self) -> None:
+        """Drops what is known of keys and sessions when any process has changed them."""
+        version = self._version[:]
+        if version != self._known_version:
+            self._known.clear()
+            self._sessions.clear()
+            self._known_version = version
 
     def write_last_use(self) -> None:
         """Writes down when keys were last used."""
@@ -333,11 +467,16 @@ class Access:
 
 
 def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
-    """Copies the keys of a data folder as they are now, but only those of these ids, to a file."""
+    """Copies the keys of a data folder as they are now, but only those of these ids, to a file.
+
+    Nobody is signed in where the copy is served.
+    """
     copy_database(path / CONTROL_FILE, target)
     copy = connect(target, durable=True)
     try:
         with translated(target.parent):
+            for drop in ("drop_all_sessions", "drop_all_links", "drop_all_attempts"):
+                copy.execute(_QUERIES[drop]).fetchall()
             copy.execute(_QUERIES["drop_other_keys"], (json.dumps(key_ids),)).fetchall()
     finally:
         copy.close()
@@ -373,3 +512,18 @@ def _shared_bytes(path: Path, size: int) -> mmap.mmap:
 def _key(row: Sequence[Any]) -> Key:
     key_id, account, role, description, envelope, *times = row
     return Key(key_id, account, Role(role), description, bool(envelope), *times)
+
+
+def _require_reader(key: Key) -> None:
+    """Raises Forbidden for a key that would see nothing on the page."""
+    if Right.READ not in _RIGHTS[key.role]:
+        raise Forbidden(f"A {key.role.value}'s key can't sign in; use one of {_NEEDED_ROLE[Right.READ]}.")
+
+
+def _token_hash(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _csrf(token: str) -> str:
+    """Made of the token, so that it needs no storage; the token can't be found from it."""
+    return hmac.digest(token.encode("utf-8", "surrogatepass"), b"auditplane csrf", "sha256").hex()

@@ -4,6 +4,9 @@ FROM api_key WHERE hash = ?;
 -- name: key_by_id
 SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
 FROM api_key WHERE id = ?1 AND account = ?2;
+-- name: key_of_any_account
+SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
+FROM api_key WHERE id = ?;
 -- name: keys_of
 SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
 FROM api_key WHERE ?1 IS NULL OR account = ?1 ORDER BY id;
@@ -24,3 +27,35 @@ UPDATE api_key SET revoked_us = ?1 WHERE id = ?2 AND revoked_us IS NULL;
 UPDATE api_key SET last_used_us = max(coalesce(last_used_us, 0), ?1) WHERE id = ?2;
 -- name: drop_other_keys
 DELETE FROM api_key WHERE id NOT IN (SELECT value FROM json_each(?));
+-- name: session_by_hash
+SELECT session.expires_us, id, account, role, description, envelope, api_key.created_us, api_key.expires_us,
+    revoked_us, last_used_us
+FROM session JOIN api_key ON api_key.id = session.key_id WHERE session.hash = ?;
+-- name: add_session
+INSERT INTO session (hash, key_id, created_us, expires_us) VALUES (?, ?, ?, ?);
+-- name: drop_session
+DELETE FROM session WHERE hash = ?;
+-- name: drop_ended_sessions
+DELETE FROM session WHERE expires_us <= ?;
+-- name: drop_oldest_sessions
+DELETE FROM session WHERE hash IN (
+    SELECT hash FROM session WHERE key_id = ?1 ORDER BY created_us DESC LIMIT -1 OFFSET ?2
+);
+-- name: add_link
+INSERT INTO link (hash, key_id, expires_us) VALUES (?, ?, ?);
+-- name: take_link
+DELETE FROM link WHERE hash = ?1 AND expires_us > ?2 RETURNING key_id;
+-- name: drop_ended_links
+DELETE FROM link WHERE expires_us <= ?;
+-- name: attempt_before
+SELECT at_us FROM attempt WHERE source = ?1 AND at_us > ?2 ORDER BY at_us DESC LIMIT 1 OFFSET ?3;
+-- name: add_attempt
+INSERT INTO attempt (source, at_us) VALUES (?, ?);
+-- name: drop_old_attempts
+DELETE FROM attempt WHERE at_us <= ?;
+-- name: drop_all_sessions
+DELETE FROM session;
+-- name: drop_all_links
+DELETE FROM link;
+-- name: drop_all_attempts
+DELETE FROM attempt;

@@ -1,16 +1,20 @@
 """`keys`: API keys, made and revoked in the data folder, with the server running or not."""
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
+from auditplane import config
 from auditplane.cli.folders import Data, opened, operator
 from auditplane.cli.output import Output, print_table
+from auditplane.cli.server import address
 from auditplane.cli.spans import span_us
-from auditplane.errors import InvalidInput
+from auditplane.errors import InvalidConfig, InvalidInput
 from auditplane.event import DEFAULT_ACCOUNT
 from auditplane.times import format_us, parse_rfc3339
 
@@ -87,6 +91,34 @@ def list_keys(
 
 
 @app.command
+def link(
+    key_id: Annotated[str, Parameter(name="ID", help="The id of a reader's or an admin's key.")],
+    /,
+    *,
+    data: Data = None,
+    url: Annotated[
+        str | None,
+        Parameter(
+            help="Where people reach the server. Default: as the settings of this machine have it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print a link that signs in to the page with a key: once, within 15 minutes.
+
+    Whoever opens it acts with that key until the session ends, so give it to nobody else.
+
+    For example:
+
+        auditplane keys link 01JQ0000000000000000000000 --data ./data
+        auditplane keys link 01JQ0000000000000000000000 --url https://audit.local
+    """
+    at = address(config.load({"data": data}, os.environ)) if url is None else _page_url(url)
+    with opened(data) as (_, access):
+        print(f"{at}/sign-in/{access.make_link(key_id)}")
+
+
+@app.command
 def revoke(
     key_id: Annotated[str, Parameter(name="ID", help="The id of the key.")],
     /,
@@ -108,6 +140,13 @@ def revoke(
         print(json.dumps(key.shown(), indent=2))
     else:
         print(f"Revoked {key.id}{f' ({key.description})' if key.description else ''}.")
+
+
+def _page_url(text: str) -> str:
+    """The address of a server without a slash at its end; raises InvalidConfig."""
+    if not re.fullmatch(r"https?://[^\s/?#@\\]+/?", text):
+        raise InvalidConfig(f"--url: must be an address such as https://audit.example.com, is {text!r}.")
+    return text.rstrip("/")
 
 
 def _print_table(keys: "Sequence[Key]") -> None:

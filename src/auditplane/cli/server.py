@@ -70,7 +70,7 @@ def demo(
     demonstration.fill(settings.data, _say)
 
     def ready(_: Path | None) -> None:
-        _say(demonstration.invitation(address(settings), demonstration.fresh_key(settings.data)))
+        _say(demonstration.invitation(address(settings), *demonstration.fresh_key(settings.data)))
 
     _serve(settings, ready)
 

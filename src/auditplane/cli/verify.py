@@ -21,6 +21,10 @@ def verify(
     deep: Annotated[
         bool, Parameter(negative="", help="With --data: what events are found by, and every page, too.")
     ] = False,
+    record: Annotated[
+        bool,
+        Parameter(negative="", help="With --data: keep the outcome in the folder, for its page to show."),
+    ] = False,
     key: Annotated[
         str | None, Parameter(help="The verifier key of the log, or a file it is in; kept from before.")
     ] = None,
@@ -51,7 +55,7 @@ def verify(
     elif data is not None:
         from auditplane.cli.verify_folder import verify_folder
 
-        verify_folder(data, account=account, deep=deep, key=key, state=state)
+        verify_folder(data, account=account, deep=deep, record=record, key=key, state=state)
     elif connection.url is not None:
         from auditplane.cli.verify_url import verify_url
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from auditplane.store.sqlite.account import AccountStore
 
 
-def verify_folder(data: str, *, account: str | None, deep: bool, key: str | None, state: str | None) -> None:
+def verify_folder(
+    data: str, *, account: str | None, deep: bool, record: bool, key: str | None, state: str | None
+) -> None:
     """Checks the log of an account, or of each; raises Damaged when anything is wrong."""
     from auditplane.store.sqlite.folder import accounts_in
 
@@ -41,7 +43,7 @@ def verify_folder(data: str, *, account: str | None, deep: bool, key: str | None
     names = accounts_in(path)
     if account is not None and account not in names:
         raise NotFound(f"There is no log of an account {account} in {path}.")
-    verification = _Verification(path, deep, _folder_key(settings), given, state)
+    verification = _Verification(path, deep, record, _folder_key(settings), given, state)
     if account is None:
         verification.check_control(names)
         if not names:
@@ -81,11 +83,12 @@ class _Verification:
         self,
         path: Path,
         deep: bool,
+        record: bool,
         folder_key: "LogKey | None",
         given_key: VerifierKey | None,
         state: str | None,
     ) -> None:
-        self._path, self._deep = path, deep
+        self._path, self._deep, self._record = path, deep, record
         self._folder_key, self._given_key = folder_key, given_key
         self._remembered, self._must_remember = Remembered(state), state is not None
         self._problems = 0
@@ -129,11 +132,22 @@ class _Verification:
                 store, deep=self._deep, report=lambda done, _: report(done, done), keys=keys, earlier=earlier
             )
         self._show(name, findings, keys, list(earlier), time.monotonic() - begun)
+        if self._record:
+            self._keep_outcome(name, findings)
         signed = findings.signed
         if signed is None or not keys or findings.problems_total:
             return
         if all(checkpoint.size <= signed.size for checkpoint in earlier.values()):
             self._keep(name, keys[0].name, signed.note)
+
+    def _keep_outcome(self, name: str, found: "Findings") -> None:
+        from auditplane.store.sqlite.verified import Verified, keep_verified
+
+        outcome = Verified(time.time_ns() // 1000, found.size, self._deep, found.problems_total)
+        try:
+            keep_verified(self._path, name, outcome)
+        except OSError as error:
+            self._tell(name, f"the outcome can't be kept in the folder: {error.strerror}")
 
     def _glance(self, store: "AccountStore") -> "tuple[int | None, Signed | None]":
         """The size of a log and its checkpoint, as far as they can be read; the check tells what can't."""

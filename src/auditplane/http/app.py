@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auditplane import __version__, limits
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
-from auditplane.http import events, evidence, keys, logs, metrics, openapi, problems, retention
+from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
+from auditplane.http.page import rendering
 from auditplane.http.state import State
 from auditplane.log import clock
 from auditplane.store.sqlite.database import has_no_room
@@ -72,6 +73,7 @@ def build(config: Config) -> ASGIApp:
         Route("/health", health),
         Route("/metrics", exposition),
         Route("/openapi.json", served_openapi),
+        *page.routes(),
     ]
 
     @contextlib.asynccontextmanager
@@ -83,7 +85,7 @@ def build(config: Config) -> ASGIApp:
 
     handlers = {
         AuditplaneError: problems.on_error,
-        HTTPException: problems.on_http_exception,
+        HTTPException: rendering.on_http_exception,
         Exception: problems.on_bug,
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)

@@ -19,24 +19,24 @@ else:
 _WINDOW_BYTES: Final = 64 * 1024
 
 
-async def read(request: Request) -> bytes:
+async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> bytes:
     """The body as it was sent.
 
-    Raises TooLarge beyond BODY_BYTES_MAX, and RequestTimeout after BODY_SECONDS_MAX.
+    Raises TooLarge beyond `bytes_max`, and RequestTimeout after BODY_SECONDS_MAX.
     """
     length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limits.BODY_BYTES_MAX:
-        raise _too_large()
+    if length.isdigit() and int(length) > bytes_max:
+        raise _too_large(bytes_max)
     try:
         async with asyncio.timeout(limits.BODY_SECONDS_MAX):
-            return await _receive(request)
+            return await _receive(request, bytes_max)
     except TimeoutError:
         raise RequestTimeout(
             f"The body did not arrive within {limits.BODY_SECONDS_MAX:.0f} seconds; nothing was stored."
         ) from None
 
 
-async def _receive(request: Request) -> bytes:
+async def _receive(request: Request, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -46,8 +46,8 @@ async def _receive(request: Request) -> bytes:
             raise InvalidInput("The connection ended before the body did; nothing was stored.")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
-        if size > limits.BODY_BYTES_MAX:
-            raise _too_large()
+        if size > bytes_max:
+            raise _too_large(bytes_max)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -97,14 +97,16 @@ def _unpacked(body: bytes, new: Callable[[], _Unpacker]) -> bytes:
         parts.append(unpacker.decompress(window, room + 1))
         room -= len(parts[-1])
         if room < 0:
-            raise _too_large()
+            raise _too_large(limits.BODY_BYTES_MAX)
         at += len(window) - len(unpacker.unused_data)
     if not unpacker.eof:
         raise EOFError("it ends too early")
     return b"".join(parts)
 
 
-def _too_large() -> TooLarge:
+def _too_large(bytes_max: int) -> TooLarge:
+    if bytes_max < limits.BODY_BYTES_MAX:
+        return TooLarge(f"A body may have at most {bytes_max // 1024} KiB here.")
     return TooLarge(
         f"A body may have at most {limits.BODY_BYTES_MAX // (1024 * 1024)} MiB, decompressed too; "
         "send the events in several requests."

@@ -1,6 +1,6 @@
 """The routes of `/v1/audit-events`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -75,16 +75,34 @@ async def download(request: Request) -> Response:
     given = [(name, value) for name, value in parameters(request) if value]
     raw = queries.flag(dict(given).get(queries.RAW), queries.RAW)
     form = Form.CSV_RAW if raw else Form.CSV
-    name = file_name("audit-events", key.account, query, "csv")
+    filters = [(name, value) for name, value in given if name != queries.RAW]
+    return await as_file(request, key, query, form, filters)
+
+
+_FILES: Final = {
+    Form.CSV: ("CSV", "csv", "csv", OCTETS),
+    Form.CSV_RAW: ("raw CSV", "raw", "csv", OCTETS),
+    Form.NDJSON: ("NDJSON", "ndjson", "ndjson", negotiation.MEDIA_TYPES[Form.NDJSON]),
+}
+"""What the forms of a download are called, in words, in the trail and as files; and their media types."""
+
+
+async def as_file(
+    request: Request, key: Key, query: Query, form: Form, filters: Sequence[tuple[str, str]]
+) -> Response:
+    """What matches, to be saved as a file, of which the trail tells; `filters` as they were given."""
+    state: State = request.state.server
+    words, told_as, ending, media_type = _FILES[form]
+    name = file_name("audit-events", key.account, query, ending)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    answer = await _stream(request, state, key, query, form, OCTETS, headers)
+    answer = await _stream(request, state, key, query, form, media_type, headers)
     await reads.tell(
         request,
         key,
         answer,
-        what=f"Downloaded the audit trail as {'raw CSV' if raw else 'CSV'}",
-        form="raw" if raw else "csv",
-        filters=[(name, value) for name, value in given if name != queries.RAW],
+        what=f"Downloaded the audit trail as {words}",
+        form=told_as,
+        filters=filters,
         size=int(answer.headers[LOG_SIZE_HEADER]),
     )
     return answer

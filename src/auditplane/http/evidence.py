@@ -1,17 +1,19 @@
 """The route of `/v1/audit-events/evidence`."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import query as queries
-from auditplane.access import Right
+from auditplane.access import Key, Right
 from auditplane.evidence import Asked, Evidence
 from auditplane.http import reads
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, file_name, filtered, parameters
 from auditplane.http.state import State
 from auditplane.http.streams import Steps
+from auditplane.query import Query
 
 ZIP: Final = "application/zip"
 
@@ -22,6 +24,12 @@ async def evidence(request: Request) -> Response:
     key = state.key(request, Right.READ)
     query = filtered(request, state, key, queries.FILTERS)
     given = [(name, value) for name, value in parameters(request) if value]
+    return await as_zip(request, key, query, given)
+
+
+async def as_zip(request: Request, key: Key, query: Query, given: Sequence[tuple[str, str]]) -> Response:
+    """The evidence for what matches, of which the trail tells; `given` are the filters as they were given."""
+    state: State = request.state.server
     asked = Asked(key.account, key.id, key.description, query, given)
     signer = state.log_key.for_account(key.account)
     sizes: list[int] = []

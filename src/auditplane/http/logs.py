@@ -6,7 +6,7 @@ nothing of the events: any key of the account may ask for them, and anybody wher
 """
 
 import base64
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from auditplane import log
 from auditplane.access import Right
-from auditplane.checkpoint import Proof, format_proof
+from auditplane.checkpoint import Proof, SignerKey, format_proof
 from auditplane.errors import InvalidQuery, NotFound
 from auditplane.http import negotiation
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, json_answer, no_parameters, parameters
@@ -73,7 +73,12 @@ async def tile(request: Request) -> Response:
 async def consistency(request: Request) -> Response:
     """`GET /v1/log/{account}/consistency`: proves that a log is the beginning of a later one."""
     state: State = request.state.server
-    account = _account(request, state)
+    return await consistency_answer(request, _account(request, state))
+
+
+async def consistency_answer(request: Request, account: str) -> Response:
+    """A consistency proof for one who may see the log of the account; the sizes are those of the request."""
+    state: State = request.state.server
     old, new = _sizes(request)
 
     def path() -> list[bytes]:
@@ -114,18 +119,27 @@ async def proof(request: Request) -> Response:
     reader = state.key(request, Right.READ)
     no_parameters(request)
     media = negotiation.media_type(request.headers.getlist("accept"), (JSON, "text/plain"))
-    event_id: str = request.path_params["id"]
     signer = state.log_key.for_account(reader.account)
-
-    def proven() -> log.Proven:
-        with state.folder.account(reader.account) as store:
-            return log.proof(store, event_id, signer, state.clock)
-
-    found = await state.streams.run(proven)
+    found = await proven(state, reader.account, request.path_params["id"], signer)
     if media != JSON:
         text = format_proof(Proof(found.stored.index, tuple(found.path), found.signed.note))
         return Response(text, headers=PRIVATE, media_type=TEXT)
-    members = {
+    return Response(msgspec.json.encode(proof_members(found)), headers=PRIVATE, media_type=JSON)
+
+
+async def proven(state: State, account: str, event_id: str, signer: SignerKey) -> log.Proven:
+    """An event of an account and its proof, signed by the key of its log; raises NotFound and Gone."""
+
+    def read() -> log.Proven:
+        with state.folder.account(account) as store:
+            return log.proof(store, event_id, signer, state.clock)
+
+    return await state.streams.run(read)
+
+
+def proof_members(found: log.Proven) -> dict[str, Any]:
+    """The members of a proof's JSON."""
+    return {
         "doc": found.stored.doc.decode(),
         "stamp": found.stored.stamp.decode(),
         "index": found.stored.index,
@@ -134,7 +148,6 @@ async def proof(request: Request) -> Response:
         "path": [base64.b64encode(each).decode() for each in found.path],
         "checkpoint": found.signed.note.decode(),
     }
-    return Response(msgspec.json.encode(members), headers=PRIVATE, media_type=JSON)
 
 
 def _account(request: Request, state: State) -> str:

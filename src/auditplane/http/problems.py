@@ -17,6 +17,7 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
     errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -31,7 +32,10 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.AuditplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 RETRY_AFTER_SECONDS: Final = 1
+CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditplane"'}
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
+LINK_PATH: Final = "/sign-in/"
+BUG_MESSAGE: Final = "The server failed on this request; its log says why."
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 
@@ -47,14 +51,38 @@ async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     status = status_of(error)
-    headers = {}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer realm="auditplane"'
-    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    log_failure(request, error)
+    return problem(request, status, error.messages, advice(error))
+
+
+def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
+    """The headers that say what the caller can do: show a key, or try again later."""
+    if isinstance(error, errors.TooManyAttempts):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    match status_of(error):
+        case HTTPStatus.UNAUTHORIZED:
+            return CHALLENGE
+        case HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.INSUFFICIENT_STORAGE:
+            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return {}
+
+
+def log_failure(request: Request, error: errors.AuditplaneError) -> None:
+    """Logs an error that is the server's own."""
+    status = status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("%s %r: %d, %s", request.method, request.scope["path"], status, error)
-    return problem(request, status, error.messages, headers)
+        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status, error)
+
+
+def log_bug(request: Request, error: Exception) -> None:
+    """Logs what should not have happened."""
+    _log.error("%s %r failed", request.method, _logged_path(request), exc_info=error)
+
+
+def _logged_path(request: Request) -> str:
+    """The path without what signs somebody in."""
+    path: str = request.scope["path"]
+    return f"{LINK_PATH}…" if path.startswith(LINK_PATH) else path
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -65,14 +93,14 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.NOT_FOUND:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = _methods(request)
+        headers["Allow"] = methods(request)
         message = f"{request.method} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail
     return problem(request, status, [message], headers)
 
 
-def _methods(request: Request) -> str:
+def methods(request: Request) -> str:
     """The methods of all routes of a path."""
     routes = request.app.routes
     found = [route.methods for route in routes if route.matches(request.scope)[0] is not Match.NONE]
@@ -81,10 +109,8 @@ def _methods(request: Request) -> str:
 
 async def on_bug(request: Request, error: Exception) -> Response:
     """The answer to what should not have happened; it tells the caller nothing of the inside."""
-    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-    return problem(
-        request, HTTPStatus.INTERNAL_SERVER_ERROR, ["The server failed on this request; its log says why."]
-    )
+    log_bug(request, error)
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, [BUG_MESSAGE])
 
 
 def problem(

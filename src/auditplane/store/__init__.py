@@ -13,7 +13,18 @@ There is one engine, `store.sqlite`. What it owes its callers:
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
+
+
+class Member(Enum):
+    """A member of events whose values are counted; of a configuration it is the name without the version."""
+
+    USER = "user"
+    CONFIGURATION = "configuration"
+    KIND = "kind"
+    ACTION = "action"
+    NAME = "name"
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
+from auditplane.store.sqlite.values import KnownValues
 from auditplane.times import format_us
 from auditplane.zstd import decompress
 
@@ -63,6 +64,7 @@ class AccountStore:
         self._full: dict[int, int] = {}
         self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
         self.tail = TailIndex()
+        self.values = KnownValues()
         self.tail_events = 0
         with translated(path.parent), ExitStack() as undo:
             if readonly:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
@@ -30,8 +30,12 @@ from auditplane.store.sqlite.tree import Tree
 from auditplane.times import parse_rfc3339
 from auditplane.ulid import CHARS as ULID_CHARS
 
+if TYPE_CHECKING:
+    from auditplane.store.sqlite import columns
+
 TAIL_ROWS_AT_ONCE: Final = 2_048
 BLOCKS_AT_ONCE: Final = 4
+PIECES_AT_ONCE: Final = 4
 ENTRIES_AT_ONCE: Final = 65_536
 GIVEN_BACK_PART: Final = 4
 MERGED_PAGES: Final = 16
@@ -51,8 +55,9 @@ class Purge(NamedTuple):
     """A purge that is under way.
 
     It destroys what has expired with an index below `target`; `size` and `root` are those of the log when it
-    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `marked` and `giving_back`
-    say how far it came in the tail, in the blocks, in the entries and in giving back the room of terms.
+    began, `id` is that of the event that will tell of it. `tail_key`, `block_id`, `piece_id`, `marked` and
+    `giving_back` say how far it came in the tail, in the blocks, in the pieces of columns, in the entries and
+    in giving back the room of terms.
     `destroyed`, `low` and `high` are the number of the events that it destroyed and the bounds of their keys.
     """
 
@@ -62,6 +67,7 @@ class Purge(NamedTuple):
     root: bytes
     tail_key: int
     block_id: int
+    piece_id: int
     marked: int
     destroyed: int
     low: int
@@ -129,6 +135,16 @@ def expire(store: AccountStore, before_us: int) -> int | None:
     with store.maintenance() as connection:
         fetch(connection, QUERIES["set_expired"], (first, high))
     return left_us
+
+
+def count_expiring(store: AccountStore, before_us: int) -> int:
+    """How many entries more would be hidden if what was committed before a moment expired.
+
+    Some of them may be gone already, and holds keep some.
+    """
+    with store.snapshot() as connection:
+        size, _, expired, _ = fetch(connection, QUERIES["shown"])[0]
+        return _first_since(store, connection, before_us, expired, size)[0] - int(expired)
 
 
 def _first_since(
@@ -229,6 +245,8 @@ def go_on(store: AccountStore) -> None:
             step = _tail_step(connection, purge, holds)
         elif purge.block_id < KEY_MAX:
             step = _block_step(store, connection, purge, holds)
+        elif purge.piece_id < KEY_MAX:
+            step = _piece_step(connection, purge)
         elif purge.marked < purge.target:
             step = _marking_step(store, connection, purge)
         else:
@@ -241,8 +259,9 @@ def go_on(store: AccountStore) -> None:
             raise sealing.Overtaken
         mark(connection, step.marked, step.left)
         destroy(connection, step.in_tail, step.cuts)
+        _sweep(connection, step)
         keys = [stored.key for stored in step.destroyed]
-        progress = (step.tail_key, step.block_id, step.marked.stop, len(keys))
+        progress = (step.tail_key, step.block_id, step.piece_id, step.marked.stop, len(keys))
         fetch(
             connection,
             QUERIES["purge_went_on"],
@@ -342,14 +361,17 @@ class Cut:
 class _Step:
     """What a step of a purge does, and how far it comes.
 
-    It destroys events in the tail and in blocks, and marks the entries `marked` but for those in `left`.
+    It destroys events in the tail and in blocks, takes what was destroyed in blocks out of a piece, and marks
+    the entries `marked` but for those in `left`.
     """
 
     tail_key: int
     block_id: int
+    piece_id: int
     marked: range
     in_tail: Sequence[Stored] = ()
     cuts: Sequence[Cut] = ()
+    piece: "columns.Cut | None" = None
     left: Collection[int] = ()
 
     @property
@@ -363,6 +385,7 @@ def _tail_step(connection: apsw.Connection, purge: Purge, holds: Sequence[Hold])
     return _Step(
         tail_key=rows[-1].key if rows else KEY_MAX,
         block_id=purge.block_id,
+        piece_id=purge.piece_id,
         marked=range(purge.marked, purge.marked),
         in_tail=_doomed(connection, rows, holds),
     )
@@ -383,9 +406,34 @@ def _block_step(
     return _Step(
         tail_key=purge.tail_key,
         block_id=headers[-1].id if headers else KEY_MAX,
+        piece_id=purge.piece_id,
         marked=range(purge.marked, purge.marked),
         cuts=cuts,
     )
+
+
+def _piece_step(connection: apsw.Connection, purge: Purge) -> _Step:
+    from auditplane.store.sqlite import columns
+
+    header, piece = columns.swept(connection, purge.piece_id, purge.target)
+    return _Step(
+        tail_key=purge.tail_key,
+        block_id=purge.block_id,
+        piece_id=KEY_MAX if header is None else header.id,
+        marked=range(purge.marked, purge.marked),
+        piece=piece,
+    )
+
+
+def _sweep(connection: apsw.Connection, step: _Step) -> None:
+    """Notes what a step destroyed in blocks, or takes it out of a piece, or forgets it in the end."""
+    from auditplane.store.sqlite import columns
+
+    columns.note_destroyed(connection, [event.index for each in step.cuts for event in each.destroyed])
+    if step.piece is not None:
+        columns.replace(connection, step.piece)
+    if step.block_id == step.piece_id == KEY_MAX:
+        fetch(connection, QUERIES["drop_destroyed"])
 
 
 def _marking_step(store: AccountStore, connection: apsw.Connection, purge: Purge) -> _Step:
@@ -394,7 +442,7 @@ def _marking_step(store: AccountStore, connection: apsw.Connection, purge: Purge
     left = {row[0] for row in fetch(connection, QUERIES["left_in_tail"], bounds)}
     for (block_id,) in fetch(connection, QUERIES["left_in_blocks"], bounds):
         left.update(block.unpack_numbers(store.data(connection, "block_indexes", block_id)))
-    return _Step(tail_key=purge.tail_key, block_id=purge.block_id, marked=marked, left=left)
+    return _Step(purge.tail_key, purge.block_id, purge.piece_id, marked=marked, left=left)
 
 
 def _doomed(connection: apsw.Connection, events: Sequence[Stored], holds: Sequence[Hold]) -> Sequence[Stored]:
@@ -477,7 +525,11 @@ def erase(
     Their ids are kept with the reason. Nothing of them is left in the pages of the database; the write-ahead
     log holds them until it is emptied, which is due then.
     """
+    from auditplane.store.sqlite import columns
+
     connection = transaction.connection
+    piece_of = columns.holding(connection, [event.index for event in events[:ERASED_AT_ONCE]])
+    pieces: dict[int, columns.Header] = {}
     in_tail: list[Stored] = []
     by_block: dict[int, tuple[Header, set[int]]] = {}
     erased: list[Stored] = []
@@ -485,10 +537,13 @@ def erase(
         header = _block_of(store, connection, event)
         if header is None:
             in_tail.append(event)
-        elif header.id in by_block or len(by_block) < BLOCKS_AT_ONCE:
+        elif (header.id in by_block or len(by_block) < BLOCKS_AT_ONCE) and (
+            piece_of[event.index].id in pieces or len(pieces) < PIECES_AT_ONCE
+        ):
             by_block.setdefault(header.id, (header, set()))[1].add(event.key)
+            pieces[piece_of[event.index].id] = piece_of[event.index]
         else:
-            continue  # neighbours in time may stand in as many blocks as there are runs
+            continue  # neighbours in time may stand in as many blocks as there are runs, and more pieces
         erased.append(event)
     cuts = [
         cut(store, header, sealing.events_of(store, connection, header), keys)
@@ -496,6 +551,7 @@ def erase(
     ]
     _delete_securely(connection, yes=True)
     destroy(connection, in_tail, cuts)
+    columns.erase(connection, pieces.values(), [event.index for event in erased])
     _delete_securely(connection, yes=False)
     fetch(connection, QUERIES["set_wal_due"], (1,))
     rows = [(event.doc[_ID], event.index, at_us, reason) for event in erased]

@@ -170,14 +170,16 @@ DELETE FROM hold WHERE id = ?;
 -- name: purge_all_again
 UPDATE log SET purged = 0, expired_high = iif(expired > 0, high, expired_high);
 -- name: purge
-SELECT id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back FROM purge;
+SELECT id, target, size, root, tail_key, block_id, piece_id, marked, count, low, high, giving_back FROM purge;
 -- name: begin_purge
-INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back)
-VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1, 0);
+INSERT INTO purge (one, id, target, size, root, tail_key, block_id, marked, count, low, high, giving_back,
+    piece_id)
+VALUES (1, ?, ?, ?, ?, -1, 0, ?, 0, 9223372036854775807, -1, 0, 0);
 -- name: purge_went_on
-UPDATE purge SET tail_key = ?1, block_id = ?2, marked = ?3, count = count + ?4, low = min(low, ?5), high = max(high, ?6);
+UPDATE purge SET tail_key = ?1, block_id = ?2, piece_id = ?3, marked = ?4, count = count + ?5, low = min(low, ?6),
+    high = max(high, ?7);
 -- name: purge_again
-UPDATE purge SET tail_key = -1, block_id = 0, marked = 0;
+UPDATE purge SET tail_key = -1, block_id = 0, piece_id = 0, marked = 0;
 -- name: set_giving_back
 UPDATE purge SET giving_back = ?;
 -- name: block_ids
@@ -269,3 +271,42 @@ SELECT at_us, backup_us, size, root, key FROM restored;
 INSERT OR REPLACE INTO restored (one, at_us, backup_us, size, root, key) VALUES (1, ?, ?, ?, ?, ?);
 -- name: clear_restored
 DELETE FROM restored;
+
+-- name: pieces
+SELECT id, count, low_us, high_us, first_index, last_index FROM piece ORDER BY id;
+-- name: has_piece
+SELECT 1 FROM piece WHERE id = ?;
+-- name: add_piece
+INSERT INTO piece (count, low_us, high_us, first_index, last_index) VALUES (?, ?, ?, ?, ?);
+-- name: add_piece_column
+INSERT INTO piece_column (id, data) VALUES (?, ?);
+-- name: drop_piece
+DELETE FROM piece WHERE id = ?;
+-- name: drop_piece_columns
+DELETE FROM piece_column WHERE id >= ? AND id < ?;
+-- name: piece_column
+SELECT data FROM piece_column WHERE id = ?;
+-- name: values_of
+SELECT id, text FROM value WHERE member = ?1 AND folded = ?2;
+-- name: values_in
+SELECT id, text FROM value WHERE id IN (SELECT value FROM json_each(?));
+-- name: values_holding
+SELECT text, count FROM value CROSS JOIN tally USING (id) WHERE member = ?1 AND instr(folded, ?2) LIMIT ?3;
+-- name: values_count
+SELECT count(*) FROM value WHERE member = ?;
+-- name: value_last
+SELECT coalesce(max(id), 0) FROM value;
+-- name: add_value
+INSERT INTO value (member, text, folded) VALUES (?, ?, ?);
+-- name: tally
+INSERT INTO tally (id, count) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET count = count + excluded.count;
+-- name: drop_empty_value
+DELETE FROM value WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tally WHERE id = ?1 AND count > 0);
+-- name: drop_empty_tally
+DELETE FROM tally WHERE id = ?1 AND count <= 0;
+-- name: add_destroyed
+INSERT INTO destroyed (first, last, indexes) VALUES (?, ?, ?);
+-- name: destroyed
+SELECT first, last, indexes FROM destroyed;
+-- name: drop_destroyed
+DELETE FROM destroyed;

@@ -127,6 +127,16 @@ class Reader:
             if pieces:
                 yield pieces
 
+    def docs(self) -> Iterator[list[bytes]]:
+        """The docs of the answer step by step, also of a step that has found none."""
+        while not self._done():
+            docs: list[bytes] = []
+            with self._store.snapshot() as connection:
+                for part in self._step(connection, limits.CHUNK_BYTES):
+                    found = (part,) if isinstance(part, Line) else self._opened(connection, part.header)
+                    docs.extend(line.doc for line in found)
+            yield docs
+
     def count(self, up_to: int = KEY_MAX) -> int:
         """How many events the answer has with a key up to `up_to`; its order is the newest first."""
         self._next = min(self._next, up_to)

@@ -30,6 +30,7 @@ SEAL_BYTES: Final = 16 * 1024 * 1024
 TAIL_KEPT_EVENTS: Final = 2_048
 RUNS_MAX: Final = 6
 MERGE_BLOCKS_MAX: Final = 32
+JOINED_PIECES: Final = 16
 TILE_ENTRIES: Final = 1_024  # rows of 256 would leave more of their pages empty
 REPACK_ROWS_MAX: Final = 4_096
 REPACK_ENTRIES: Final = 16 * TILE_ENTRIES
@@ -46,6 +47,8 @@ class Overtaken(Exception):
 
 def seal(store: AccountStore, *, everything: bool = False) -> bool:
     """Seals the oldest events of the tail when it holds enough; says whether it did."""
+    from auditplane.store.sqlite import columns
+
     with store.snapshot() as connection:
         enough = SEAL_EVENTS + TAIL_KEPT_EVENTS
         if not everything and not fetch(connection, QUERIES["tail_holds"], (enough - 1,)):
@@ -59,18 +62,25 @@ def seal(store: AccountStore, *, everything: bool = False) -> bool:
     # All that takes long comes before the transaction, for which those who record wait.
     blocks = block.cut([Stored(*row) for row in rows])
     words = [words_of(store, sealed.events) for sealed in blocks]
-    tokens = [store.terms.of_event(event) for sealed in blocks for event in reversed(sealed.events)]
+    events = [event for sealed in blocks for event in reversed(sealed.events)]
+    tokens = list(map(store.terms.of_event, events))
     keys = [row[0] for row in rows]
+    with store.snapshot() as connection:
+        piece = columns.of_sealed(store, connection, events, [row[1] for row in rows])
+    known = None
     with suppress(Overtaken), store.maintenance() as connection:
         changes = connection.total_changes()
         fetch(connection, QUERIES["unseal"], (keys[0], keys[-1], size))
         if connection.total_changes() - changes != len(rows):
             raise Overtaken
         ids = [add_block(connection, sealed, _free_run(connection, sealed)) for sealed in blocks]
+        known = columns.add(connection, piece)
         # These come last: FTS5 writes out what it has gathered whenever another table is written to.
         connection.executemany(QUERIES["add_word"], list(zip(ids, words, strict=True)))
         crowded = postings.add(connection, keys, tokens)
         fetch(connection, QUERIES["set_sealed"], (len(rows), crowded))
+    if known is not None:
+        store.values.keep(*known)
     return True
 
 
@@ -174,6 +184,16 @@ def drop_block(connection: apsw.Connection, header: Header) -> None:
     fetch(connection, QUERIES["drop_frames"], (ids.start, ids.stop))
 
 
+def join(store: AccountStore) -> bool:
+    """Joins some small pieces of columns when there are many; says whether it did."""
+    with store.snapshot() as connection:
+        if len(fetch(connection, QUERIES["pieces"])) < JOINED_PIECES:
+            return False
+    from auditplane.store.sqlite import columns
+
+    return columns.join(store)
+
+
 def repack(store: AccountStore) -> bool:
     """Joins the entries of many commits into rows of TILE_ENTRIES; says whether it did."""
     with store.snapshot() as connection:
@@ -207,7 +227,7 @@ def _tiles(first: int, keys: "array[int]", hashes: bytes) -> Iterator[tuple[int,
 
 def tend(store: AccountStore) -> bool:
     """One round of all that is due, each a bounded step; says whether there may be more to do."""
-    busy = any([seal(store), compact(store), repack(store), tree.grow(store)]) or shrink(store)
+    busy = any([seal(store), compact(store), join(store), repack(store), tree.grow(store)]) or shrink(store)
     store.empty_wal()
     if store.wal_bytes_to_copy() > WAL_BYTES_TO_COPY:
         store.checkpoint(whole=False)
@@ -230,7 +250,7 @@ def shrink(store: AccountStore) -> bool:
 
 def settle(store: AccountStore) -> None:
     """Leaves the smallest folder: everything sealed and copied out of the write-ahead log."""
-    while seal(store, everything=True) or compact(store) or repack(store) or tree.grow(store):
+    while seal(store, everything=True) or compact(store) or join(store) or repack(store) or tree.grow(store):
         pass
     while shrink(store):
         pass

@@ -77,6 +77,10 @@ class Shown:
         """Whether an event is shown."""
         return index < self.size and (not self.has_expired(index) or self.held.keeps(decode_doc(doc)))
 
+    def decoded(self, index: int, event: Event) -> bool:
+        """Whether a decoded event is shown."""
+        return index < self.size and (not self.has_expired(index) or self.held.keeps(event))
+
     def may_show(self, index: int) -> bool:
         """Whether an event of this index can be shown, whatever it holds."""
         return index < self.size and (bool(self.held) or not self.has_expired(index))

@@ -1,4 +1,6 @@
-"""Which events of the tail hold which exact values: kept in memory, and brought up to date when asked.
+"""Which events of the tail hold which exact values, and what is counted of them.
+
+Both are kept in memory, and brought up to date when asked.
 
 Events are indexed for good when they are sealed, which recording needs not wait for. Each process keeps its
 own index of those that are not: rows only ever come, at the next indexes, or go when they are sealed or
@@ -26,6 +28,9 @@ ONE_BY_ONE_MAX: Final = 500
 INDEXED_EVENTS_MAX: Final = 50_000
 SCANNED_AT_ONCE: Final = 1_000
 
+Row = tuple[int, Event]
+"""The index of an event, and the event without what is not counted."""
+
 Value = tuple[str, str]
 """A member of the event and what is looked for in it."""
 
@@ -39,6 +44,7 @@ class TailIndex:
         self._sealed = 0
         self._indexes: dict[int, int] = {}
         self._keys: defaultdict[Value, set[int]] = defaultdict(set)
+        self._events: dict[int, Event] = {}
 
     def keys(self, connection: apsw.Connection, query: Query, size: int) -> list[int]:
         """The keys, ascending, of what the exact filters of a query match in a view, below index `size`."""
@@ -47,19 +53,34 @@ class TailIndex:
             return _scanned(connection, query, size)
         with self._mutex:
             if view_sealed >= self._sealed:
-                self._follow(connection, view_size, view_sealed)
-                return self._found(query, min(size, view_size))
-        # This view was opened before something was sealed that another one has shown us.
-        fresh = TailIndex()
-        fresh._follow(connection, view_size, view_sealed)
-        return fresh._found(query, min(size, view_size))
+                self.follow(connection, view_size, view_sealed)
+                return self.found(query, min(size, view_size))
+        return _fresh(connection, view_size, view_sealed).found(query, min(size, view_size))
 
-    def _found(self, query: Query, size: int) -> list[int]:
+    def rows(self, connection: apsw.Connection) -> list[Row]:
+        """All events of the tail in a view."""
+        view_size, view_sealed = fetch(connection, QUERIES["sealed"])[0]
+        if view_size - view_sealed > INDEXED_EVENTS_MAX:
+            return _all_rows(connection)
+        with self._mutex:
+            if view_sealed >= self._sealed:
+                self.follow(connection, view_size, view_sealed)
+                return self.held(view_size)
+        return _fresh(connection, view_size, view_sealed).held(view_size)
+
+    def held(self, size: int) -> list[Row]:
+        """All events below an index, as of when this was brought up to date."""
+        events = self._events
+        return [(index, events[key]) for key, index in self._indexes.items() if index < size]
+
+    def found(self, query: Query, size: int) -> list[int]:
+        """The keys of what matches below an index, ascending, as of then."""
         choices = [set().union(*(self._keys.get(value, ()) for value in wanted)) for wanted in _wanted(query)]
         found = reduce(and_, choices)
         return sorted(key for key in found if self._indexes[key] < size)
 
-    def _follow(self, connection: apsw.Connection, size: int, sealed: int) -> None:
+    def follow(self, connection: apsw.Connection, size: int, sealed: int) -> None:
+        """Brings it up to date with a view."""
         if sealed > self._sealed:
             self._forget(connection)
             self._sealed = sealed
@@ -73,6 +94,7 @@ class TailIndex:
         self._indexes = {key: index for key, index in self._indexes.items() if rows.get(key) == index}
         left = {value: keys & self._indexes.keys() for value, keys in self._keys.items()}
         self._keys = defaultdict(set, {value: keys for value, keys in left.items() if keys})
+        self._events = {key: self._events[key] for key in self._indexes}
 
     def _learn(self, connection: apsw.Connection, size: int) -> None:
         """Takes up what has come."""
@@ -86,8 +108,38 @@ class TailIndex:
             ]
         for (key, index, _), event in zip(rows, decode_docs([row[2] for row in rows]), strict=True):
             self._indexes[key] = index
+            self._events[key] = _counted(event)
             for value in _values(event):
                 self._keys[value].add(key)
+
+
+def _fresh(connection: apsw.Connection, size: int, sealed: int) -> TailIndex:
+    """For a view that was opened before something was sealed that another one has shown us."""
+    fresh = TailIndex()
+    fresh.follow(connection, size, sealed)
+    return fresh
+
+
+def _all_rows(connection: apsw.Connection) -> list[Row]:
+    """What `TailIndex.rows` gives, without keeping anything."""
+    found: list[Row] = []
+    rows = connection.execute(QUERIES["tail_from"], (0,))
+    while some := list(islice(rows, SCANNED_AT_ONCE)):
+        events = decode_docs([row[2] for row in some])
+        found += [(row[1], _counted(event)) for row, event in zip(some, events, strict=True)]
+    return found
+
+
+def _counted(event: Event) -> Event:
+    """An event without what is not counted."""
+    return Event(
+        timestamp=event.timestamp,
+        resourceName=event.resourceName,
+        resourceKind=event.resourceKind,
+        configuration=event.configuration,
+        action=event.action,
+        user=event.user,
+    )
 
 
 def _scanned(connection: apsw.Connection, query: Query, size: int) -> list[int]:

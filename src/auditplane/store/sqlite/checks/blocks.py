@@ -23,8 +23,8 @@ TAIL_AT_ONCE: Final = 1_024
 
 _KEY_MIN: Final = -1 - KEY_MAX
 
-Seen = Callable[[int, Sequence[int], Sequence[Event]], None]
-"""Takes the id of a block, and the keys and events of its lines, newest first."""
+Seen = Callable[[int, Sequence[int], Sequence[int], Sequence[Event]], None]
+"""Takes the id of a block, and the keys, indexes and events of its lines, newest first."""
 
 
 class Blocks:
@@ -122,7 +122,7 @@ class Blocks:
         if events is not None:
             events.reverse()
             self._check_csv(header, events)
-            self._seen(header.id, keys[::-1], events)
+            self._seen(header.id, keys[::-1], indexes[::-1], events)
 
     def _part(self, query: str, block_id: int) -> bytes:
         queries = ENGINE if query in ENGINE else QUERIES

@@ -47,6 +47,18 @@ SELECT target FROM purge;
 SELECT 1 FROM purge WHERE giving_back = ?;
 -- name: schema
 SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name;
+-- name: values
+SELECT id, member, text, folded FROM value;
+-- name: values_by_index
+SELECT member, folded, id FROM value INDEXED BY value_found ORDER BY member, folded, id;
+-- name: values_sorted
+SELECT member, folded, id FROM value NOT INDEXED ORDER BY member, folded, id;
+-- name: tallies
+SELECT id, count FROM tally;
+-- name: column_ids
+SELECT id FROM piece_column ORDER BY id;
+-- name: last_piece
+SELECT max(seq) FROM sqlite_sequence WHERE name = 'piece';
 -- name: open_vocabulary
 CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, {}, instance);
 -- name: vocabulary

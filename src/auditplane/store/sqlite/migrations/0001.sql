@@ -122,7 +122,7 @@ CREATE TABLE hold (
 ) STRICT, WITHOUT ROWID;
 
 -- The purge that is under way: it destroys what has expired with an index below `target`. `id` is that of the
--- event that will tell of it; `tail_key`, `block_id` and `marked` are how far it came in the tail, the blocks and the entries; `count`,
+-- event that will tell of it; `tail_key`, `block_id`, `piece_id` and `marked` are how far it came in the tail, the blocks, the pieces and the entries; `count`,
 -- `low` and `high` are the number and the bounds of the keys of what is destroyed so far; `giving_back` is how far
 -- the room of their terms is given back (see forgetting.py).
 CREATE TABLE purge (
@@ -137,9 +137,33 @@ CREATE TABLE purge (
     count INTEGER NOT NULL,
     low INTEGER NOT NULL,
     high INTEGER NOT NULL,
-    giving_back INTEGER NOT NULL
+    giving_back INTEGER NOT NULL,
+    piece_id INTEGER NOT NULL
 ) STRICT;
 
 -- Exact values of sealed events (rowid: see postings.py); words of blocks, rowid = the id of the block.
 CREATE VIRTUAL TABLE term USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');
 CREATE VIRTUAL TABLE word USING fts5 (tokens, content = '', columnsize = 0, detail = 'none', tokenize = 'ascii');
+
+-- What sealed events are counted by (see columns.py): pieces of up to 65,536 of them, each event in one. Times
+-- are microseconds since 1970; `first_index` is the least index and `last_index` the greatest.
+CREATE TABLE piece (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    count INTEGER NOT NULL,
+    low_us INTEGER NOT NULL,
+    high_us INTEGER NOT NULL,
+    first_index INTEGER NOT NULL,
+    last_index INTEGER NOT NULL
+) STRICT;
+-- The columns of pieces; the id is 16 times that of the piece and the number of the column.
+CREATE TABLE piece_column (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+-- The values in the pieces, and how many of their events have each (see values.py).
+CREATE TABLE value (
+    id INTEGER PRIMARY KEY, member INTEGER NOT NULL, text TEXT NOT NULL, folded TEXT NOT NULL
+) STRICT;
+CREATE INDEX value_found ON value (member, folded);
+CREATE TABLE tally (id INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
+-- Indexes from `first` to `last` of events that the purge under way has destroyed and that still are in pieces.
+CREATE TABLE destroyed (
+    id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, indexes BLOB NOT NULL
+) STRICT;

@@ -1,0 +1,61 @@
+"""Words and signs of the page: how actions are toned, and lengths of time are said. Pure."""
+
+from typing import Final
+from urllib.parse import urlencode
+
+from auditplane.access import Key, Right
+from auditplane.times import SECOND_US
+
+_TONES: Final = {
+    "good": (
+        "created",
+        "started",
+        "resumed",
+        "enabled",
+        "added",
+        "approved",
+        "restored",
+        "completed",
+        "succeeded",
+    ),
+    "bad": ("deleted", "failed", "removed", "revoked", "denied", "rejected", "stopped", "disabled", "error"),
+    "plain": ("modified", "updated", "changed", "edited", "renamed"),
+    "wait": ("pending", "paused", "waiting", "scheduled"),
+    "read": ("downloaded", "exported", "login", "logout", "viewed", "read"),
+}
+_TONE_OF: Final = {word: tone for tone, words in _TONES.items() for word in words}
+_LENGTHS: Final = (("year", 365 * 86_400), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def tone(action: str) -> str:
+    """How an action is coloured; the text says it as well."""
+    return _TONE_OF.get(action.casefold(), "other")
+
+
+def length(us: int) -> str:
+    """A length of time in its largest unit: `3 days`."""
+    seconds = abs(us) // SECOND_US
+    for unit, size in _LENGTHS:
+        if seconds >= size:
+            count = seconds // size
+            return f"{count:,} {unit}{'' if count == 1 else 's'}"
+    return "less than a second"
+
+
+def size(count: float) -> str:
+    """A number of bytes: `1.5 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1_000
+    return f"{count:,.1f} TB"
+
+
+def trail_url(*pairs: str) -> str:
+    """The URL of the trail with some filters: names and values in turn."""
+    return "/?" + urlencode(list(zip(pairs[::2], pairs[1::2], strict=True)))
+
+
+def manages(key: Key) -> bool:
+    """Whether a key may see what only admins see."""
+    return key.may(Right.MANAGE)
