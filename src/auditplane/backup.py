@@ -39,7 +39,7 @@ from auditplane.signing import KEY_FILE, RETIRED_FILE, LogKey, log_key, verifier
 from auditplane.store import Restored
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.copying import copy_database
-from auditplane.store.sqlite.database import sync_folder, translated
+from auditplane.store.sqlite.database import make_folder, sync_folder, translated
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, RESTORING, DataFolder, write_secret
 from auditplane.times import format_us, parse_rfc3339
 
@@ -175,11 +175,10 @@ def _copy(data: Path, wanted: Begun, target: Path) -> None:
 def _make_empty(path: Path) -> None:
     """Makes a folder, or takes one that is empty."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path)
         if {entry.name for entry in path.iterdir()} - _NOT_OURS:
             raise InvalidInput(f"{path} is not empty. Give the path of a new folder, or of an empty one.")
         path.chmod(0o700)
-        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"The folder {path} can't be used: {error.strerror}.") from None
 

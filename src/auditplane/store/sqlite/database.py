@@ -202,6 +202,19 @@ def _failed(folder: Path, error: Exception) -> StoreError:
     return StoreError(f"The disk failed to read or write {folder}: {error}.")
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it that are missing; they survive a power cut.
+
+    One that is there may have been made a moment ago by somebody who was killed: it is synced again.
+    """
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    for folder in (path.parent, path.parent.parent):
+        with suppress(PermissionError):  # of what is far above, only the names may be known
+            sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

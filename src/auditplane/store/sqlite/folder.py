@@ -26,7 +26,7 @@ from pathlib import Path
 from auditplane import limits
 from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.database import sync_folder
+from auditplane.store.sqlite.database import make_folder, sync_folder
 from auditplane.store.sqlite.statements import MIGRATIONS
 
 # The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
@@ -45,10 +45,9 @@ class DataFolder:
         self.path = path
         self._accounts = path / ACCOUNTS
         try:
-            self._accounts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._accounts)
             path.chmod(0o700)
             self._accounts.chmod(0o700)
-            sync_folder(path)
         except OSError as error:
             raise StoreError(f"The data folder {path} can't be used: {error.strerror}.") from error
         self._mutex = threading.Lock()
