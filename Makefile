@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit bench docs screenshots dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench torture docs screenshots dist clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -51,6 +51,9 @@ unit: dev-env  ## run the tests (ARGS: options of pytest)
 bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=export,query)
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m bench --events $(EVENTS) $(if $(PARTS),--parts $(PARTS)) $(ARGS)
+
+torture: dev-env debian-packages  ## attack it for hours: power cuts, a failing disk, kills (ARGS="cuts --cuts 1000")
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 # So is what makes the site.
 docs: dev-env  ## make the documentation as a site, in ./site; a broken link is an error

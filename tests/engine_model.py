@@ -24,28 +24,22 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from auditplane import checking, keeping, limits, log, overview, render, ulid
+from auditplane import checking, limits, log, overview, render, ulid
 from auditplane.errors import Conflict, Gone, InvalidEvents, NotFound
 from auditplane.event import Event, Rules, decode_doc, parse
 from auditplane.query import Cursor, Order, Query, configuration_name, decode_cursor, encode_cursor, fold
 from auditplane.render import Form
 from auditplane.store import Hold, Member, Stored
 from auditplane.store.sqlite import (
-    account,
     block,
-    columns,
-    finder,
     forgetting,
-    postings,
-    reader,
     sealing,
-    tail,
-    values,
 )
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import fetch
 from auditplane.store.sqlite.recorded import Recorded
 from auditplane.times import format_us, parse_rfc3339
+from torture import small
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -177,29 +171,7 @@ def rendered(docs: Sequence[bytes], form: Form) -> bytes:
 
 def shrink(patch: pytest.MonkeyPatch, **sizes: int) -> None:
     """Makes constants small, so that few events meet all edges."""
-    owners = {
-        sealing: "SEAL_EVENTS TAIL_KEPT_EVENTS RUNS_MAX MERGE_BLOCKS_MAX TILE_ENTRIES REPACK_ENTRIES "
-        "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES JOINED_PIECES",
-        columns: "PIECE_EVENTS",
-        values: "NAMES_MAX",
-        overview: "SAMPLE_EVENTS",
-        block: "BLOCK_EVENTS FRAME_EVENTS BLOCK_BYTES",
-        reader: "TAIL_ROWS_MAX BLOCKS_MAX CANDIDATE_BLOCKS_FIRST CANDIDATE_BLOCKS_MAX TERM_KEYS_MIN "
-        "TERM_KEYS_MAX FEW_MATCHES FEW_BLOCKS ENTRY_ROWS_MAX DOC_BYTES_TYPICAL STEP_BYTES",
-        finder: "KEYS_AT_ONCE LOADED_BYTES_MAX",
-        postings: "NARROW_COUNTERS",
-        tail: "ONE_BY_ONE_MAX INDEXED_EVENTS_MAX SCANNED_AT_ONCE",
-        account: "BLOCK_KEYS_CACHED_MAX FULL_KEPT_MAX",
-        forgetting: "TAIL_ROWS_AT_ONCE BLOCKS_AT_ONCE ENTRIES_AT_ONCE ERASED_AT_ONCE GIVEN_BACK_PART "
-        "MOVED_EVENTS_MAX MERGED_PAGES DROPPED_ROWS PIECES_AT_ONCE",
-        keeping: "ERASED_PAGE_EVENTS",
-        limits: "CHUNK_BYTES PAGE_BYTES_MAX",
-        ulid: "COUNTERS",
-    }
-    for module, names in owners.items():
-        for name in names.split():
-            if name in sizes:
-                patch.setattr(module, name, sizes[name])
+    small.shrink(patch.setattr, **sizes)
 
 
 @dataclass(order=True)

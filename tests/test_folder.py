@@ -256,7 +256,8 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "default.db"
     with opened(path) as store:
         record(store, [spec()])
-        fetch(store._writer, "PRAGMA user_version = 99")
+        with store._writer.use() as writer:
+            fetch(writer, "PRAGMA user_version = 99")
     with pytest.raises(NewerFormat, match="99"):
         AccountStore(path)
     connection = connect(path, durable=True)

@@ -165,10 +165,12 @@ def test_full_microseconds_are_not_walked_again(store: AccountStore, monkeypatch
         return True
 
     record(store, [of_one], START_US + 10)
-    store._writer.exec_trace = count
+    with store._writer.use() as writer:
+        writer.exec_trace = count
     record(store, [of_one] * 10, START_US + 10)
     assert 0 < asked < 50
-    store._writer.exec_trace = None
+    with store._writer.use() as writer:
+        writer.exec_trace = None
     assert len(whole(store, Query(min_us=START_US, max_us=START_US)).splitlines()) == 4_011
 
 
@@ -360,7 +362,7 @@ def test_a_transaction_that_sqlite_took_back(store: AccountStore) -> None:
     def record_in_vain() -> None:
         with store.transaction() as transaction:
             log._record_one(transaction, request([spec()]), START_US)
-            fetch(store._writer, "ROLLBACK")
+            fetch(transaction.connection, "ROLLBACK")
 
     with pytest.raises(StoreError):
         record_in_vain()

@@ -26,6 +26,7 @@ from auditplane.errors import (
     NotFound,
     TooManyAttempts,
 )
+from auditplane.store.sqlite.database import fetch, one
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import SECOND_US
 from server import Server, run, start
@@ -153,8 +154,8 @@ def test_ended_sessions_are_removed_and_the_oldest_of_too_many(
 
 
 def rows(access: Access, table: str) -> int:
-    (row,) = access._changes.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608 - its own tables
-    count = row[0]
+    with access._changes.use() as connection:
+        count = one(connection, f"SELECT count(*) FROM {table}")  # noqa: S608 - its own tables
     assert isinstance(count, int)
     return count
 
@@ -304,7 +305,8 @@ def test_a_copy_of_the_keys_signs_nobody_in(both: Opened, tmp_path: Path) -> Non
     access.make_link(key_id)
     outcome(access, new_secret(), "192.0.2.1")
     kept = "SELECT hash FROM session UNION SELECT hash FROM link UNION SELECT source FROM attempt"
-    hashed = [row[0] for row in access._changes.execute(kept)]
+    with access._changes.use() as connection:
+        hashed = [row[0] for row in fetch(connection, kept)]
     copied = tmp_path / "copy"
     copied.mkdir()
     copy_keys(both.data, copied / "control.db", [key_id])

@@ -121,7 +121,8 @@ class Disk:
         *parents, name = PurePosixPath(path).parts
         for parent in parents:
             child = folder.names()[parent]
-            assert isinstance(child, Folder)
+            if not isinstance(child, Folder):
+                raise ValueError(f"{path} is below a file")
             folder = child
         return folder, name
 

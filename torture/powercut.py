@@ -5,18 +5,16 @@ import shutil
 import tempfile
 import traceback
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from auditplane.errors import AuditplaneError
 from torture import promises, session, small, trace
 from torture.disk import Disk
 from torture.trace import Op, Synced, Told
 
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - made by mkdtemp there
 SYNC_SHARE: Final = 0.6
 
 
@@ -30,12 +28,13 @@ class Failure:
     problem: str
 
 
-def cuts(seed: int, count: int, processes: int = 2) -> tuple[int, list[Failure]]:
+def cuts(
+    seed: int, count: int, *, processes: int = 2, program: Sequence[str] = session.PROGRAM
+) -> tuple[int, list[Failure]]:
     """Tries a number of cuts in one session; returns how many different disks there were, and what failed."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        root, output = Path(folder) / "root", Path(folder) / "trace"
-        root.mkdir()
-        trace.traced(["-m", "torture.session", str(seed)], root, output)
+    with session.watched(seed, program=program) as (root, output, code):
+        if code:
+            raise RuntimeError(f"the session {seed} failed")
         shutil.rmtree(root)
         with ProcessPoolExecutor(processes) as pool:
             shares = [
@@ -71,14 +70,14 @@ def _try_share(
             left.put(path)
             try:
                 promises.examine(told, path)
-            except (promises.Broken, AuditplaneError, OSError, AssertionError) as error:
-                op = ops[at] if at < len(ops) else "the end"
-                failures.append(Failure(seed, number, str(op)[:200], "".join(traceback.format_exception(error))))
+            except Exception as error:  # noqa: BLE001 - whatever it is, a promise is broken
+                problem = "".join(traceback.format_exception(error))
+                failures.append(Failure(seed, number, str(ops[at : at + 1])[:200], problem))
     return states, failures
 
 
 def _moments(ops: Sequence[Op], seed: int, count: int) -> list[int]:
-    """Before which operations the power is cut, ascending: most often before a sync, as most is at stake then."""
+    """Before which operations the power is cut, ascending: most often before a sync, which counts most."""
     chosen = random.Random(seed)
     syncs = [at for at, op in enumerate(ops) if isinstance(op, Synced)]
     found: list[int] = []

@@ -5,6 +5,7 @@ acknowledged, the log must verify from the entries up, and go on.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,14 +14,14 @@ from typing import Any, Final
 
 from auditplane import backup, checking, keeping, log, rotation, signing
 from auditplane.access import Access
-from auditplane.checkpoint import Checkpoint, VerifierKey, note_text, parse_checkpoint, parse_verifier_key
+from auditplane.checkpoint import Checkpoint, VerifierKey, note_text, parse_checkpoint
 from auditplane.errors import AuditplaneError, Gone, NotAuthenticated
 from auditplane.event import Rules, parse
 from auditplane.query import Query
 from auditplane.store.sqlite import sealing, statements
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder, hold
-from torture.session import MIGRATION, RETENTION_DAYS
+from torture.session import MIGRATION
 
 _MIGRATIONS: Final = tuple(statements.MIGRATIONS)
 PAGE_EVENTS: Final = 1_000
@@ -64,8 +65,8 @@ class Promises:
         self.log_key = ""
         self.is_rotating = False
         self.has_migrated = False
-        self.backed_up: dict[str, set[str]] | None = None
-        self.backup_begun = False
+        self.backups: dict[str, dict[str, set[str]] | None] = {}
+        self.failures: list[str] = []
 
     def take(self, text: str) -> None:
         """Takes what was told."""
@@ -84,27 +85,27 @@ class Promises:
     def _migrating(self) -> None:
         self.has_migrated = True
 
+    def _failed(self, error: str) -> None:
+        self.failures.append(error)
+
     def _recording(self, account: str, requests: list[list[Given]]) -> None:
-        self._log(account).begun = requests
+        self._log(account).begun += requests
 
     def _recorded(self, account: str, ids: list[list[str]]) -> None:
         found = self._log(account)
-        for request, given in zip(ids, found.begun, strict=True):
+        for request, given in zip(ids, found.begun[-len(ids) :], strict=True):
             found.recorded |= dict(zip(request, given, strict=True))
         found.requests += ids
-        found.begun = []
+        del found.begun[-len(ids) :]
 
-    def _making_a_key(self) -> None:
-        pass
-
-    def _key(self, account: str, secret: str, id: str = "") -> None:  # noqa: A002 - as it is told
+    def _key(self, account: str, secret: str, id: str = "") -> None:
         self.keys[secret] = id
         self._log(account)
 
-    def _revoking(self, id: str) -> None:  # noqa: A002 - as it is told
+    def _revoking(self, id: str) -> None:
         self.revoking = id
 
-    def _revoked(self, id: str) -> None:  # noqa: A002 - as it is told
+    def _revoked(self, id: str) -> None:
         self.revoked.add(id)
 
     def _signed(self, account: str, note: str) -> None:
@@ -126,7 +127,7 @@ class Promises:
     def _erasing(self, account: str, ids: list[str]) -> None:
         self._log(account).going = set(ids)
 
-    def _erased(self, account: str, ids: list[str]) -> None:
+    def _erased(self, account: str) -> None:
         self._done(account)
 
     def _done(self, account: str) -> None:
@@ -140,11 +141,11 @@ class Promises:
     def _rotated(self, key: str) -> None:
         self.log_key, self.is_rotating = key, False
 
-    def _backing_up(self) -> None:
-        self.backup_begun = True
+    def _backing_up(self, name: str) -> None:
+        self.backups[name] = None
 
-    def _backed_up(self) -> None:
-        self.backed_up = {name: set(found.shown()) for name, found in self.logs.items()}
+    def _backed_up(self, name: str) -> None:
+        self.backups[name] = {account: set(found.shown()) for account, found in self.logs.items()}
 
 
 def examine(promises: Promises, root: Path) -> None:
@@ -153,7 +154,8 @@ def examine(promises: Promises, root: Path) -> None:
     for is_first in (True, False):
         with _opened(root / "data") as (folder, access):
             _Examination(promises, folder, access).run(go_on=is_first)
-    _examine_backup(promises, root)
+    for name, promised in promises.backups.items():
+        _examine_backup(root / name, root / f"restored-{name}", promised)
 
 
 @contextmanager
@@ -165,12 +167,13 @@ def _opened(path: Path) -> Iterator[tuple[DataFolder, Access]]:
     try:
         access.ensure_admin_key()
         rotation.prepare(folder, None, None, log.clock)
+        for name in folder.accounts():
+            with folder.account(name) as store:
+                keeping.expire(keeping.Account(name, store, log.clock), 0)
         yield folder, access
     finally:
         access.close()
         folder.close()
-        import os
-
         os.close(lock)
 
 
@@ -282,18 +285,16 @@ def _go_on(name: str, store: AccountStore) -> None:
     sealing.settle(store)
 
 
-def _examine_backup(promises: Promises, root: Path) -> None:
+def _examine_backup(source: Path, data: Path, promised: dict[str, set[str]] | None) -> None:
     """A backup that came to its end is whole; another one says that it is not."""
-    if not promises.backup_begun:
-        return
     try:
-        backup.restore(root / "backup", root / "restored", log.clock)
+        backup.restore(source, data, log.clock)
     except AuditplaneError:
-        if promises.backed_up is not None:
+        if promised is not None:
             raise
         return
-    folder = DataFolder(root / "restored")
-    for name, ids in (promises.backed_up or {}).items():
+    folder = DataFolder(data)
+    for name, ids in (promised or {}).items():
         with folder.account(name) as store:
             lost = ids - {each["id"] for each in _listed(store)}
             if lost:

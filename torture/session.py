@@ -1,29 +1,36 @@
 """The life of a data folder, each step told before and after it: `python -m torture.session SEED ROOT`.
 
 It runs in one thread what a server does in several processes, in an order that the seed chooses. ROOT/data is
-the data folder, ROOT/backup a backup. `promises` takes what is told here.
+the data folder, ROOT/backup-1 a backup. `promises` takes what is told here.
 """
 
 import json
 import os
 import random
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from auditplane import backup, keeping, log, rotation, signing, ulid
 from auditplane.access import Access, Role
+from auditplane.errors import AuditplaneError, Conflict, Gone
 from auditplane.event import Rules, parse
 from auditplane.store.sqlite import sealing, statements
-from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder, hold
 from auditplane.times import DAY_US, SECOND_US
 from torture import small
+from torture.trace import traced
 
+PROGRAM: Final = ("-m", "torture.session")
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - folders are made there by mkdtemp
 ACCOUNTS: Final = ("default", "other")
 RETENTION_DAYS: Final = 30
 USERS: Final = 5
+TRIES_MAX: Final = 60
 MIGRATION: Final = (
     "CREATE TABLE torture (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"
     "INSERT INTO torture (text) SELECT hex(doc) FROM tail;"
@@ -56,94 +63,110 @@ class Session:
         self._root, self._data, self._chosen = root, root / "data", chosen
         # All that is recorded before the first retention is older than it allows.
         self._clock = Clock(log.clock() - 2 * RETENTION_DAYS * DAY_US)
-        self._batches = 0
+        self._batches = self._backups = 0
         self._ids: dict[str, list[str]] = {name: [] for name in ACCOUNTS}
+
+    def live(self) -> None:
+        """All steps, with recording and upkeep between them; one that fails is done again."""
+        self._step(self.open)
+        self._work()
+        self._step(self.make_key)
+        self._work()
+        self._step(self.sign)
+        self._step(self.place_hold)
+        self._step(self.expire)
+        self._work()
+        self._step(self.erase)
+        self._step(self.rotate)
+        self._work()
+        self._step(self.revoke_key)
+        self._step(self.close)
+        self._step(self.open)
+        self._work()
+        self._step(self.sign)
+        self._step(self.back_up)
+        self._step(self.close)
+        tell("migrating")  # as if a newer version was installed
+        statements.MIGRATIONS.append(MIGRATION)
+        self._step(self.open)
+        self._work()
+        self._step(self.sign)
+        self._step(self.close)
+
+    def _step(self, work: Callable[[], None]) -> None:
+        for _ in range(TRIES_MAX):
+            try:
+                work()
+            except AuditplaneError as error:
+                tell("failed", error=str(error))
+            else:
+                return
+        raise SystemExit(f"{work} does not succeed, though the disk does not fail any more")
+
+    def _work(self) -> None:
+        for _ in range(self._chosen.randint(6, 12)):
+            name = self._chosen.choice(ACCOUNTS)
+            self._step(partial(self.record, name))
+            for _ in range(self._chosen.randrange(3)):
+                self._step(partial(self.tend, name))
 
     def open(self) -> None:
         """Starts as a server does."""
         tell("opening")
-        self._folder = DataFolder(self._data)
-        self._lock = hold(self._data)
-        self._access = Access(self._folder, self._clock)
-        path = self._access.ensure_admin_key()
-        for name in self._folder.accounts():
-            with self._folder.account(name):
-                pass
-        rotation.prepare(self._folder, None, None, self._clock)
-        if path is not None:
-            tell("key", account="default", secret=path.read_text().strip())
-        tell("opened", key=str(self._log_key().verifier))
+        with ExitStack() as undo:
+            self._folder = DataFolder(self._data)
+            undo.callback(self._folder.close)
+            self._lock = hold(self._data)
+            undo.callback(os.close, self._lock)
+            self._access = Access(self._folder, self._clock)
+            undo.callback(self._access.close)
+            path = self._access.ensure_admin_key()
+            for name in self._folder.accounts():
+                with self._folder.account(name):
+                    pass
+            rotation.prepare(self._folder, None, None, self._clock)
+            if path is not None:
+                tell("key", account="default", secret=path.read_text().strip())
+            tell("opened", key=str(self._log_key().verifier))
+            undo.pop_all()
 
     def close(self) -> None:
         """Ends in order."""
         for name in self._folder.accounts():
-            self._with(name, sealing.settle)
+            with self._folder.account(name) as store:
+                sealing.settle(store)
         self._access.close()
         self._folder.close()
         os.close(self._lock)
 
-    def live(self) -> None:
-        """All steps, with recording and upkeep between them."""
-        self.open()
-        self._work()
-        self.make_key()
-        self._work()
-        self.sign()
-        self.place_hold()
-        self.expire()
-        self._work(purging=True)
-        self.erase()
-        self.rotate()
-        self._work(purging=True)
-        self.revoke_key()
-        self.close()
-        self.open()
-        self._work(purging=True)
-        self.sign()
-        self.back_up()
-        self.close()
-        tell("migrating")  # as if a newer version was installed
-        statements.MIGRATIONS.append(MIGRATION)
-        self.open()
-        self._work()
-        self.sign()
-        self.close()
+    def tend(self, name: str) -> None:
+        """A round of upkeep."""
+        with self._account(name) as account:
+            sealing.tend(account.store)
+            keeping.expire(account, 0)
+            keeping.purge(account, may_begin=True)
+            account.store.empty_wal()
 
-    def _work(self, *, purging: bool = False) -> None:
-        for _ in range(self._chosen.randint(6, 12)):
-            name = self._chosen.choice(ACCOUNTS)
-            self.record(name)
-            for _ in range(self._chosen.randrange(3)):
-                self._with(name, self._tend)
-                if purging:
-                    self._with(name, lambda store, name=name: self._purge(name, store))
-
-    def _tend(self, store: AccountStore) -> None:
-        sealing.tend(store)
-
-    def _purge(self, name: str, store: AccountStore) -> None:
-        account = keeping.Account(name, store, self._clock)
-        keeping.expire(account, 0)
-        keeping.purge(account, may_begin=True)
-        store.empty_wal()
-
-    def _with(self, name: str, work: Callable[[AccountStore], Any]) -> Any:
+    @contextmanager
+    def _account(self, name: str) -> Iterator[keeping.Account]:
         with self._folder.account(name) as store:
-            return work(store)
+            yield keeping.Account(name, store, self._clock)
 
     def record(self, name: str) -> None:
         """Records one or more requests in a commit."""
         requests = [self._request() for _ in range(self._chosen.choice((1, 1, 3)))]
         tell("recording", account=name, requests=requests)
         batches = [parse(json.dumps(events).encode(), Rules(account=name)) for events in requests]
-        results = self._with(
-            name, lambda store: log.record(store, [log.Request(batch, "key") for batch in batches], self._clock)
-        )
+        wanted = [log.Request(batch, "key") for batch in batches]
+        with self._folder.account(name) as store:
+            results = log.record(store, wanted, self._clock)
+        ids: list[list[str]] = []
         for result in results:
             if isinstance(result, Exception):
                 raise result
+            ids.append(list(result))
             self._ids[name] += result
-        tell("recorded", account=name, ids=[list(result) for result in results])
+        tell("recorded", account=name, ids=ids)
 
     def _request(self) -> list[dict[str, Any]]:
         self._batches += 1
@@ -155,7 +178,11 @@ class Session:
                 "action": "Modified",
                 "user": f"user{self._chosen.randrange(USERS)}",
                 "description": self._chosen.randbytes(self._chosen.choice((10, 200, 1_800))).hex(),
-                **({"id": ulid.make(self._chosen.getrandbits(63), self._chosen.randbytes(12))} if own_ids else {}),
+                **(
+                    {"id": ulid.make(self._chosen.getrandbits(63), self._chosen.randbytes(12))}
+                    if own_ids
+                    else {}
+                ),
                 **({"timestamp": f"2025-0{self._chosen.randint(1, 9)}-01T00:00:00Z"} if own_times else {}),
             }
             for at in range(self._chosen.choice((1, 2, 7, 20)))
@@ -164,15 +191,14 @@ class Session:
     def make_key(self) -> None:
         """Makes two keys, one of a new account."""
         for account in ("default", "new"):
-            tell("making a key")
-            key, secret = self._access.create(account=account, role=Role.WRITER, by="torture")
-            tell("key", account=account, secret=secret, id=key.id)
-        self._key = key
+            self._key, secret = self._access.create(account=account, role=Role.WRITER, by="torture")
+            tell("key", account=account, secret=secret, id=self._key.id)
 
     def revoke_key(self) -> None:
         """Revokes the last key."""
         tell("revoking", id=self._key.id)
-        self._access.revoke(self._key.id, account=self._key.account, by="torture")
+        with suppress(Conflict):  # when it was done, and could not be acknowledged
+            self._access.revoke(self._key.id, account=self._key.account, by="torture")
         tell("revoked", id=self._key.id)
 
     def sign(self) -> None:
@@ -180,7 +206,8 @@ class Session:
         for name in ACCOUNTS:
             signer = self._log_key().for_account(name)
             self._clock.us += 2 * SECOND_US
-            signed = self._with(name, lambda store, by=signer: log.checkpoint(store, by, self._clock))
+            with self._folder.account(name) as store:
+                signed = log.checkpoint(store, signer, self._clock)
             tell("signed", account=name, note=signed.note.decode())
 
     def _log_key(self) -> signing.LogKey:
@@ -189,12 +216,8 @@ class Session:
     def place_hold(self) -> None:
         """Keeps a user's events."""
         tell("holding", account="other", user="user0")
-        self._with(
-            "other",
-            lambda store: keeping.place_hold(
-                keeping.Account("other", store, self._clock), reason="torture", user="user0", min_us=None, max_us=None
-            ),
-        )
+        with self._account("other") as account:
+            keeping.place_hold(account, reason="torture", user="user0", min_us=None, max_us=None)
         tell("held", account="other", user="user0")
 
     def expire(self) -> None:
@@ -205,24 +228,22 @@ class Session:
 
     def _expire(self, name: str) -> None:
         tell("expiring", account=name)
-        self._with(
-            name,
-            lambda store: keeping.set_retention(keeping.Account(name, store, self._clock), RETENTION_DAYS),
-        )
+        with self._account(name) as account:
+            keeping.set_retention(account, RETENTION_DAYS)
         tell("expired", account=name)
         self._ids[name].clear()
 
     def erase(self) -> None:
         """Erases some events of those that nothing holds."""
-        wanted = self._chosen.sample(self._ids["default"], 6)
+        wanted = self._ids["default"][:6]
         tell("erasing", account="default", ids=wanted)
-        self._with(
-            "default",
-            lambda store: keeping.erase(
-                keeping.Account("default", store, self._clock), wanted, reason="torture"
-            ),
-        )
-        tell("erased", account="default", ids=wanted)
+        with self._account("default") as account:
+            for each in wanted:  # some are gone when this was begun before
+                with suppress(Gone):
+                    keeping.erase(account, [each], reason="torture")
+            while not account.store.empty_wal():
+                pass
+        tell("erased", account="default")
 
     def rotate(self) -> None:
         """Changes the log key."""
@@ -232,15 +253,28 @@ class Session:
 
     def back_up(self) -> None:
         """Makes a backup."""
-        tell("backing up")
+        self._backups += 1
+        name = f"backup-{self._backups}"
+        tell("backing up", name=name)
         with backup.begun(self._folder, self._access, self._clock) as wanted:
-            backup.make(self._data, wanted, self._root / "backup", self._log_key(), with_key=True)
-        tell("backed up")
+            backup.make(self._data, wanted, self._root / name, self._log_key(), with_key=True)
+        tell("backed up", name=name)
+
+
+@contextmanager
+def watched(
+    seed: int, *, inject: str = "", program: Sequence[str] = PROGRAM
+) -> Iterator[tuple[Path, Path, int]]:
+    """A session that has ended: its root, what strace saw of it, and its exit status."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        root, output = Path(folder) / "root", Path(folder) / "trace"
+        root.mkdir()
+        yield root, output, traced([*program, str(seed), str(root)], output, inject=inject)
 
 
 def tell(what: str, **members: Any) -> None:
-    """Tells of a step, in one write."""
-    os.write(1, f"{json.dumps([what, members])}\n".encode())
+    """Tells of a step, by a call that nothing else makes and that no fault is put into."""
+    os.writev(1, [json.dumps([what, members]).encode()])
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ _OWNERS: Final[dict[ModuleType, str]] = {
 
 
 def shrink(put: Callable[[ModuleType, str, int], None], **sizes: int) -> None:
-    """Sets constants, by their names, with `put(module, name, size)`; raises ValueError for an unknown one."""
+    """Sets constants by their names, with `put(module, name, size)`; raises ValueError for an unknown one."""
     known = {name: module for module, names in _OWNERS.items() for name in names.split()}
     for name, size in sizes.items():
         if name not in known:

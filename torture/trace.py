@@ -1,6 +1,6 @@
 """What a program did to the files in a folder, in order, as strace saw it.
 
-The program may tell things in between: what it writes to its standard output. So one knows at each moment
+The program may tell things in between, each by a `writev` to its standard output. So one knows at each moment
 what had been acknowledged. It must have one thread, and change files by the calls of CALLS only: another one
 that changes files is an error here, rather than overlooked.
 """
@@ -8,19 +8,20 @@ that changes files is an error here, rather than overlooked.
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 CALLS: Final = (
-    "openat", "write", "pwrite64", "lseek", "ftruncate", "fsync", "fdatasync",
+    "openat", "write", "writev", "pwrite64", "lseek", "ftruncate", "fsync", "fdatasync",
     "rename", "unlink", "mkdir", "rmdir", "chmod",
 )  # fmt: skip
 REFUSED_CALLS: Final = (
-    "open", "creat", "writev", "pwritev", "pwritev2", "truncate", "fallocate", "sync_file_range", "sendfile",
-    "copy_file_range", "renameat", "renameat2", "unlinkat", "mkdirat", "link", "linkat", "symlink", "symlinkat",
-    "clone", "clone3", "fork", "vfork", "io_uring_setup",
+    "open", "creat", "pwritev", "pwritev2", "truncate", "fallocate", "sync_file_range", "sendfile",
+    "copy_file_range", "renameat", "renameat2", "unlinkat", "mkdirat", "link", "linkat", "symlink",
+    "symlinkat", "clone", "clone3", "fork", "vfork", "io_uring_setup",
 )  # fmt: skip
 """Calls that change files, or start what could, and that nothing here understands."""
 
@@ -84,20 +85,36 @@ class Told:
 
 Op: TypeAlias = Made | Written | Cut | Synced | Renamed | Removed | Told
 
-_LINE: Final = re.compile(r"(\w+)\((.*)\) = (-?\w+)(?:<([^>]*)>)?(.*)")
+_LINE: Final = re.compile(r"(\w+)\((.*)\) = (-?\w+)(?:<([^>]*)>)?")
 _STRING: Final = re.compile(r'"([^"]*)"(\.\.\.)?')
 _OPENED: Final = re.compile(r"(\w+)<([^>]*)>")
 
 
-def traced(arguments: Sequence[str], root: Path, output: Path) -> None:
-    """Runs a Python program under strace, whose output goes to a file; raises CalledProcessError.
+def traced(arguments: Sequence[str], output: Path, *, inject: str = "") -> int:
+    """Runs a Python program under strace, whose output goes to a file; returns how it ended.
 
-    What it tells begins with the path `root`, below which it may change files.
+    `inject` has some of its calls fail, as strace's option of that name says it.
     """
     calls = ",".join((*CALLS, *REFUSED_CALLS))
     tracer = ["strace", "-y", "-xx", "-s", str(STRING_BYTES_MAX), "-e", f"trace={calls}", "-o", str(output)]
-    command = [*tracer, sys.executable, *arguments, str(root)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    faults = ["-e", f"inject={inject}"] if inject else []
+    command = [*tracer, *faults, sys.executable, *arguments]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def calls_below(output: Path, root: Path) -> dict[str, list[int]]:
+    """Of each kind of call, which ones were about files below `root`, counted from 1."""
+    reading = _Reading(str(root))
+    counts: Counter[str] = Counter()
+    found: dict[str, list[int]] = {}
+    with output.open(encoding="ascii") as lines:
+        for line in lines:
+            call = _LINE.match(line)
+            if call:
+                counts[call[1]] += 1
+                if reading.is_below(call[2]):
+                    found.setdefault(call[1], []).append(counts[call[1]])
+    return found
 
 
 def read(output: Path, root: Path) -> Iterator[Op]:
@@ -118,22 +135,24 @@ class _Reading:
         self._places: dict[str, int] = {}
         self._known: set[str] = set()
 
-    def understood(self, call: str, given: str, result: str, opened: str, rest: str) -> Iterator[Op]:
+    def understood(self, call: str, given: str, result: str, opened: str) -> Iterator[Op]:
         failed = result.startswith("-")
         if call in ("fsync", "fdatasync"):
             path = self._relative(_opened(given)[1])
             if path is not None:
                 yield Synced(path, failed)
-        elif call == "write":
-            yield from self._write(given, int(result, 0))
         elif not failed and call in CALLS:
             yield from getattr(self, f"_{call}")(given, result, opened)
         elif not failed:
             self._refuse(call, given)
 
+    def is_below(self, given: str) -> bool:
+        """Whether a call was given a file or a path below the root."""
+        root = "".join(f"\\x{byte:02x}" for byte in self._root[:-1].encode())
+        return re.search(rf'[<"]{re.escape(root)}(\\x2f|[>"])', given) is not None
+
     def _refuse(self, call: str, given: str) -> None:
-        paths = [_text(each) for each, _ in _STRING.findall(given)] + [_opened(given)[1]]
-        if call in ("clone", "clone3", "fork", "vfork") or any(map(self._relative, paths)):
+        if call in ("clone", "clone3", "fork", "vfork") or self.is_below(given):
             raise ValueError(f"the traced program called {call}({given[:200]})")
 
     def _relative(self, path: str) -> str | None:
@@ -155,19 +174,18 @@ class _Reading:
         if "O_APPEND" in given:
             raise ValueError(f"the traced program appends to {path}")
 
-    def _write(self, given: str, written: int) -> Iterator[Op]:
+    def _writev(self, given: str, _result: str, _opened_path: str) -> Iterator[Op]:
+        if _opened(given)[0] != "1":
+            self._refuse("writev", given)
+        yield Told(_strings(given)[0].decode())
+
+    def _write(self, given: str, result: str, _opened_path: str) -> Iterator[Op]:
         number, path = _opened(given)
-        if written < 0:
-            return
-        data = _strings(given)[0][:written]
-        if number == "1":
-            yield from (Told(line) for line in data.decode().splitlines())
-            return
         place = self._places.get(number, 0)
-        self._places[number] = place + written
+        self._places[number] = place + int(result)
         relative = self._relative(path)
         if relative is not None:
-            yield Written(relative, place, data)
+            yield Written(relative, place, _strings(given)[0][: int(result)])
 
     def _pwrite64(self, given: str, result: str, _opened_path: str) -> Iterator[Op]:
         path = self._relative(_opened(given)[1])

@@ -40,7 +40,14 @@ from auditplane.store import Restored
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import make_folder, sync_folder, translated
-from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, RESTORING, DataFolder, write_secret
+from auditplane.store.sqlite.folder import (
+    ACCOUNT_NAME,
+    ACCOUNTS,
+    RESTORING,
+    DataFolder,
+    accounts_in,
+    write_secret,
+)
 from auditplane.times import format_us, parse_rfc3339
 
 MANIFEST: Final = "backup.json"
@@ -134,17 +141,24 @@ def make(
     if target.resolve().is_relative_to(data.resolve()):
         raise InvalidInput(f"{target} is in the data folder; a backup belongs elsewhere.")
     _make_empty(target)
+    try:
+        with translated(target):
+            return _made(data, wanted, target, key, with_key, watch)
+    except StorageFull:
+        raise StorageFull(f"The disk that holds {target} is full; the backup is not finished.") from None
+
+
+def _made(
+    data: Path, wanted: Begun, target: Path, key: LogKey | None, with_key: bool, watch: Watch
+) -> Manifest:
+    """Makes a backup in an empty folder, which is marked until it is finished."""
     mark = target / UNFINISHED
     write_secret(
         mark, f"The backup of {data} that began at {format_us(wanted.at_us)} has not come to its end."
     )
-    try:
-        with translated(target):
-            _copy(data, wanted, target)
-            if with_key and key is not None:
-                write_secret(target / KEY_FILE, key.signer.secret)
-    except StorageFull:
-        raise StorageFull(f"The disk that holds {target} is full; the backup is not finished.") from None
+    _copy(data, wanted, target)
+    if with_key and key is not None:
+        write_secret(target / KEY_FILE, key.signer.secret)
     accounts = _checked(target, wanted, None if key is None else key.verifier, watch)
     manifest = Manifest(
         version=FORMAT,
@@ -185,7 +199,7 @@ def _make_empty(path: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     """The files that the manifest tells of."""
-    found = sorted((folder / ACCOUNTS).glob("*.db"))
+    found = [folder / ACCOUNTS / f"{name}.db" for name in accounts_in(folder)]
     return [
         path
         for path in (folder / CONTROL_FILE, folder / RETIRED_FILE, folder / KEY_FILE, *found)
@@ -252,6 +266,13 @@ def restore(source: Path, data: Path, clock: log.Clock, *, watch: Watch = unwatc
     """
     manifest = read_manifest(source)
     _make_empty(data)
+    with translated(data):
+        _restore(source, data, manifest, clock, watch)
+    return manifest
+
+
+def _restore(source: Path, data: Path, manifest: Manifest, clock: log.Clock, watch: Watch) -> None:
+    """Copies a backup to an empty folder, checks the copy, and puts it in its place."""
     unfinished = data / RESTORING
     unfinished.mkdir(mode=0o700)
     (unfinished / ACCOUNTS).mkdir(mode=0o700)
@@ -271,7 +292,6 @@ def restore(source: Path, data: Path, clock: log.Clock, *, watch: Watch = unwatc
     sync_folder(data)
     unfinished.rmdir()
     sync_folder(data)
-    return manifest
 
 
 def read_manifest(source: Path) -> Manifest:

@@ -53,7 +53,7 @@ from auditplane.signing import (
     retired_keys,
     verifier_for,
 )
-from auditplane.store.sqlite.database import sync_folder
+from auditplane.store.sqlite.database import sync_folder, translated
 from auditplane.store.sqlite.folder import DataFolder, write_secret
 from auditplane.times import format_us
 
@@ -106,7 +106,7 @@ def rotate(
     """
     if len(reason) > limits.REASON_CHARS_MAX or not reason.isprintable():
         raise InvalidInput(f"The reason must be one line of at most {limits.REASON_CHARS_MAX} characters.")
-    with alone(folder.path):
+    with translated(folder.path), alone(folder.path):
         begun = _begun(folder.path)
         if begun is not None:
             _finish(folder, begun, clock)
@@ -120,9 +120,10 @@ def rotate(
 
 def finish(folder: DataFolder, clock: log.Clock) -> None:
     """Ends a change that was broken off, if there is one; the caller is `alone`."""
-    begun = _begun(folder.path)
-    if begun is not None:
-        _finish(folder, begun, clock)
+    with translated(folder.path):
+        begun = _begun(folder.path)
+        if begun is not None:
+            _finish(folder, begun, clock)
 
 
 def prepare(folder: DataFolder, name: str | None, given: Path | None, clock: log.Clock) -> None:
@@ -147,7 +148,7 @@ def _finish_or_say(folder: DataFolder, clock: log.Clock) -> None:
     """A change that can't be ended is no reason not to serve: the old key signs on."""
     try:
         finish(folder, clock)
-    except (AuditplaneError, OSError) as error:
+    except AuditplaneError as error:
         _log.error("the change of the log key that was begun can't be ended: %s", error)
 
 
@@ -165,7 +166,8 @@ def _make_first(folder: DataFolder, name: str | None) -> None:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Holds what is about the key of a folder against other changes and backups; raises FolderInUse."""
-    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with translated(path):
+        descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,19 +14,30 @@ import secrets
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import apsw
+
 from auditplane import limits, log, ulid
 from auditplane.access import attempts
 from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.copying import copy_database
-from auditplane.store.sqlite.database import connect, load_migrations, load_queries, migrate, translated
+from auditplane.store.sqlite.database import (
+    Connected,
+    begun,
+    connect,
+    fetch,
+    load_migrations,
+    load_queries,
+    migrate,
+    translated,
+)
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
 from auditplane.times import SECOND_US, format_us
 
@@ -180,16 +191,19 @@ class Access:
         # Two connections: a change, which waits for the disk, must not hold up who is let in.
         self._mutex = threading.Lock()
         self._change_mutex = threading.Lock()
-        self._changes = connect(path, durable=True)
-        path.chmod(0o600)
-        migrate(self._changes, _MIGRATIONS, str(path))
-        self._changes.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}").fetchall()
-        self._connection = connect(path, durable=True)
+        self._changes = Connected(path, durable=True, wal_pages_max=WAL_PAGES_MAX)
+        self._connection = Connected(path, durable=True)
         self._known: dict[bytes, Key] = {}
         self._sessions: dict[bytes, Session] = {}
         self._known_version = b""
-        self._version = _shared_bytes(path.with_suffix(".version"), VERSION_BYTES)
         self._used: dict[str, int] = {}
+        with translated(path.parent), ExitStack() as undo:
+            undo.callback(self._changes.close)
+            with self._changes.use() as connection:
+                path.chmod(0o600)
+                migrate(connection, _MIGRATIONS, str(path))
+            self._version = _shared_bytes(path.with_suffix(".version"), VERSION_BYTES)
+            undo.pop_all()
 
     def close(self) -> None:
         """Writes down when keys were last used, unless the disk is full, and closes the database."""
@@ -212,7 +226,8 @@ class Access:
             self._forget_what_changed()
             key = self._known.get(hashed)
             if key is None and is_well_formed(secret):
-                rows = self._connection.execute(_QUERIES["key_by_hash"], (hashed,)).fetchall()
+                with self._connection.use() as connection:
+                    rows = fetch(connection, _QUERIES["key_by_hash"], (hashed,))
                 if rows:
                     key = self._known[hashed] = _key(rows[0])
             if key is None or not key.works_at(now):
@@ -234,9 +249,9 @@ class Access:
             self._count_failure(tried)
             raise
         _require_reader(key)
-        with self._changing():
-            attempts.refuse_many(self._changes, tried, self._clock())
-            return self._open_session(key)
+        with self._changing() as connection:
+            attempts.refuse_many(connection, tried, self._clock())
+            return self._open_session(connection, key)
 
     def session(self, token: str) -> Session:
         """The session of a token; raises NotAuthenticated once it or its key has ended. It uses the key."""
@@ -245,7 +260,8 @@ class Access:
             self._forget_what_changed()
             session = self._sessions.get(hashed)
             if session is None:
-                rows: list[Any] = self._connection.execute(_QUERIES["session_by_hash"], (hashed,)).fetchall()
+                with self._connection.use() as connection:
+                    rows = fetch(connection, _QUERIES["session_by_hash"], (hashed,))
                 for expires_us, *key in rows:
                     session = self._sessions[hashed] = Session(_key(key), expires_us, _csrf(token))
             if session is None or not session.works_at(now):
@@ -255,8 +271,8 @@ class Access:
 
     def close_session(self, token: str) -> None:
         """Signs out, if the token is that of a session."""
-        with self._changing():
-            self._changes.execute(_QUERIES["drop_session"], (_token_hash(token),)).fetchall()
+        with self._changing() as connection:
+            fetch(connection, _QUERIES["drop_session"], (_token_hash(token),))
 
     def make_link(self, key_id: str) -> str:
         """The token of a link that signs in with a key, once, within LINK_SECONDS.
@@ -271,53 +287,51 @@ class Access:
             raise Conflict(f"The API key {key_id} has expired or was revoked.")
         _require_reader(key)
         row = (_token_hash(token), key_id, now + limits.LINK_SECONDS * SECOND_US)
-        with self._changing():
-            self._changes.execute(_QUERIES["drop_ended_links"], (now,)).fetchall()
-            self._changes.execute(_QUERIES["add_link"], row).fetchall()
+        with self._changing() as connection:
+            fetch(connection, _QUERIES["drop_ended_links"], (now,))
+            fetch(connection, _QUERIES["add_link"], row)
         return token
 
     def follow_link(self, token: str, *, address: str | None = None) -> tuple[str, Session]:
         """Signs in by a link, which is used up by that; otherwise as `open_session`."""
         tried = attempts.sources(address, token)
         self._refuse_many(tried)
-        with self._changing():
+        with self._changing() as connection:
             now = self._clock()
-            attempts.refuse_many(self._changes, tried, now)
-            taken = self._changes.execute(_QUERIES["take_link"], (_token_hash(token), now)).fetchall()
+            attempts.refuse_many(connection, tried, now)
+            taken = fetch(connection, _QUERIES["take_link"], (_token_hash(token), now))
             if taken:
-                (row,) = self._changes.execute(_QUERIES["key_of_any_account"], taken[0]).fetchall()
+                (row,) = fetch(connection, _QUERIES["key_of_any_account"], taken[0])
                 key = _key(row)
                 if key.works_at(now):
-                    return self._open_session(key)
+                    return self._open_session(connection, key)
         self._count_failure(tried)
         raise NotAuthenticated(
             f"This link was used, or is older than {limits.LINK_SECONDS // 60} minutes; sign in with a key."
         )
 
-    def _open_session(self, key: Key) -> tuple[str, Session]:
+    def _open_session(self, connection: apsw.Connection, key: Key) -> tuple[str, Session]:
         """A new session, in the change that is under way; drops those that have ended."""
         now, token = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         expires_us = now + limits.SESSION_SECONDS * SECOND_US
         if key.expires_us is not None:
             expires_us = min(expires_us, key.expires_us)
         kept = limits.SESSIONS_PER_KEY_MAX - 1
-        self._changes.execute(_QUERIES["drop_ended_sessions"], (now,)).fetchall()
-        self._changes.execute(_QUERIES["drop_oldest_sessions"], (key.id, kept)).fetchall()
-        self._changes.execute(
-            _QUERIES["add_session"], (_token_hash(token), key.id, now, expires_us)
-        ).fetchall()
+        fetch(connection, _QUERIES["drop_ended_sessions"], (now,))
+        fetch(connection, _QUERIES["drop_oldest_sessions"], (key.id, kept))
+        fetch(connection, _QUERIES["add_session"], (_token_hash(token), key.id, now, expires_us))
         return token, Session(key, expires_us, _csrf(token))
 
     def _refuse_many(self, tried: Sequence[attempts.Source]) -> None:
-        with translated(self._path.parent), self._change_mutex:
-            attempts.refuse_many(self._changes, tried, self._clock())
+        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
+            attempts.refuse_many(connection, tried, self._clock())
 
     def _count_failure(self, tried: Sequence[attempts.Source]) -> None:
         """Counts a failed attempt; raises TooManyAttempts where others have reached the limit meanwhile."""
-        with self._changing():
+        with self._changing() as connection:
             now = self._clock()
-            attempts.refuse_many(self._changes, tried, now)
-            attempts.add_failure(self._changes, tried, now)
+            attempts.refuse_many(connection, tried, now)
+            attempts.add_failure(connection, tried, now)
 
     def _forget_what_changed(self) -> None:
         """Drops what is known of keys and sessions when any process has changed them."""
@@ -332,8 +346,8 @@ class Access:
         with self._mutex:
             used, self._used = self._used, {}
         if used:
-            with self._changing():
-                self._changes.executemany(_QUERIES["used_key"], [(us, key_id) for key_id, us in used.items()])
+            with self._changing() as connection:
+                connection.executemany(_QUERIES["used_key"], [(us, key_id) for key_id, us in used.items()])
 
     def keys(self, account: str | None) -> list[Key]:
         """The keys of an account, or of all, oldest first."""
@@ -384,9 +398,9 @@ class Access:
             now,
             expires_us,
         )
-        with self._changing():
-            self._changes.execute(_QUERIES["add_account"], (account, now)).fetchall()
-            self._changes.execute(_QUERIES["add_key"], row).fetchall()
+        with self._changing() as connection:
+            fetch(connection, _QUERIES["add_account"], (account, now))
+            fetch(connection, _QUERIES["add_key"], row)
             self._record(key, "Created", by, by_key)
             if keep_at is not None:
                 write_secret(keep_at, secret)
@@ -394,14 +408,14 @@ class Access:
 
     def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
         """Revokes a key of an account; raises NotFound when it has none of that id."""
-        with self._changing():
-            rows = self._changes.execute(_QUERIES["key_by_id"], (key_id, account)).fetchall()
+        with self._changing() as connection:
+            rows = fetch(connection, _QUERIES["key_by_id"], (key_id, account))
             if not rows:
                 raise NotFound(f"The account {account} has no API key of this id.")
             key = _key(rows[0])
             if key.revoked_us is not None:
                 raise Conflict(f"The API key {key_id} was revoked at {format_us(key.revoked_us)}.")
-            self._changes.execute(_QUERIES["revoke_key"], (self._clock(), key_id)).fetchall()
+            fetch(connection, _QUERIES["revoke_key"], (self._clock(), key_id))
             self._record(key, "Deleted", by, by_key)
         return key
 
@@ -449,21 +463,16 @@ class Access:
             raise result
 
     def _rows(self, query: str, bindings: Sequence[Any] = ()) -> list[Any]:
-        with translated(self._path.parent), self._change_mutex:
-            return self._changes.execute(_QUERIES[query], bindings).fetchall()
+        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
+            return fetch(connection, _QUERIES[query], bindings)
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        with translated(self._path.parent), self._change_mutex:
-            self._changes.execute("BEGIN IMMEDIATE").fetchall()
-            try:
-                yield
-                self._changes.execute("COMMIT").fetchall()
-                self._version[:] = os.urandom(VERSION_BYTES)
-            except BaseException:
-                if self._changes.in_transaction:
-                    self._changes.execute("ROLLBACK").fetchall()
-                raise
+    def _changing(self) -> Iterator[apsw.Connection]:
+        """A transaction that is on disk afterwards, and seen by all processes."""
+        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
+            with begun(connection, "BEGIN IMMEDIATE"):
+                yield connection
+            self._version[:] = os.urandom(VERSION_BYTES)
 
 
 def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:

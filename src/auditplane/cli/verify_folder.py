@@ -19,7 +19,7 @@ from auditplane.checkpoint import (
 )
 from auditplane.cli.progress import progress
 from auditplane.cli.remembered import Remembered
-from auditplane.errors import Damaged, InvalidConfig, NotFound, ProofError, StoreError
+from auditplane.errors import Damaged, InvalidConfig, NotFound, ProofError, StorageFull, StoreError
 from auditplane.times import format_us
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class _Verification:
         outcome = Verified(time.time_ns() // 1000, found.size, self._deep, found.problems_total)
         try:
             keep_verified(self._path, name, outcome)
-        except OSError as error:
-            self._tell(name, f"the outcome can't be kept in the folder: {error.strerror}")
+        except (StorageFull, StoreError) as error:
+            self._tell(name, f"the outcome can't be kept in the folder: {error}")
 
     def _glance(self, store: "AccountStore") -> "tuple[int | None, Signed | None]":
         """The size of a log and its checkpoint, as far as they can be read; the check tells what can't."""

@@ -20,6 +20,7 @@ from auditplane.store.sqlite.block import Header
 from auditplane.store.sqlite.database import (
     BUSY_MS,
     PAGE_BYTES,
+    Connected,
     begun,
     check_format,
     connect,
@@ -39,6 +40,7 @@ from auditplane.zstd import decompress
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
 EMPTY_WAIT_MS: Final = 100
+REWRITTEN_BYTES: Final = 1024 * 1024
 SECRET_BYTES: Final = 32
 
 
@@ -59,7 +61,9 @@ class AccountStore:
         self._keeper_mutex = threading.Lock()
         self._cache_mutex = threading.Lock()
         self._idle: list[apsw.Connection] = []
-        self._keeper: apsw.Connection | None = None
+        self._writer = Connected(path, durable=True, readonly=readonly)
+        self._keeper = Connected(path, durable=False)
+        self._sync_failed = False
         self._block_keys: dict[int, array[int]] = {}
         self._full: dict[int, int] = {}
         self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
@@ -70,34 +74,34 @@ class AccountStore:
             if readonly:
                 self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
                 undo.callback(os.close, self._lock_file)
-                self._writer = connect(path, durable=False, readonly=True)
-                undo.callback(self._writer.close)
-                check_format(self._writer, MIGRATIONS, str(path))
+                with self._writer.use() as writer:
+                    undo.callback(self._writer.close)
+                    check_format(writer, MIGRATIONS, str(path))
+                    self.terms = Terms(self._secret(writer))
             else:
                 self._lock_file = os.open(
                     path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
                 )
                 undo.callback(os.close, self._lock_file)
-                with self._alone():
-                    self._writer = connect(path, durable=True)
+                with self._alone(), self._writer.use() as writer:
                     undo.callback(self._writer.close)
                     path.chmod(0o600)
-                    migrate(self._writer, MIGRATIONS, str(path))
-            self.terms = Terms(self._secret())
+                    migrate(writer, MIGRATIONS, str(path))
+                    self.terms = Terms(self._secret(writer))
             undo.pop_all()
 
-    def _secret(self) -> bytes:
-        secret = one(self._writer, QUERIES["secret"])
+    def _secret(self, connection: apsw.Connection) -> bytes:
+        secret = one(connection, QUERIES["secret"])
         if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
             raise self.lacks("the secret of its tokens")
         return secret
 
     def close(self) -> None:
         """Closes all connections; no call may be under way."""
-        for connection in (self._writer, self._keeper, *self._idle):
-            if connection is not None:
-                connection.close()
-        self._idle.clear()
+        self._writer.close()
+        self._keeper.close()
+        while self._idle:
+            self._idle.pop().close()
         os.close(self._lock_file)
 
     @contextmanager
@@ -113,15 +117,58 @@ class AccountStore:
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """All that is added in it is on disk afterwards, or none of it, when it raises."""
+        with self._durable() as connection:
+            transaction = Transaction(self, connection)
+            yield transaction
+            transaction.write()
+
+    @contextmanager
+    def _durable(self) -> Iterator[apsw.Connection]:
+        """A write transaction that is on disk afterwards."""
         with (
             translated(self.path.parent),
             self._alone(),
             self._keeping_no_lost_block(),
-            begun(self._writer, "BEGIN IMMEDIATE"),
+            self._noting_failed_syncs(),
+            self._writer.use() as connection,
         ):
-            transaction = Transaction(self, self._writer)
-            yield transaction
-            transaction.write()
+            if self._sync_failed or os.fstat(self._lock_file).st_size:
+                self._write_wal_again()
+            with begun(connection, "BEGIN IMMEDIATE"):
+                yield connection
+
+    @contextmanager
+    def _noting_failed_syncs(self) -> Iterator[None]:
+        """Notes for all processes, by the size of the lock file, that the disk may have failed to sync."""
+        try:
+            yield
+        except (apsw.IOError, OSError):
+            self._sync_failed = True
+            with suppress(OSError):
+                os.pwrite(self._lock_file, b"!", 0)
+            raise
+
+    def _write_wal_again(self) -> None:
+        """Writes the write-ahead log once more, and syncs it, while nobody else writes to it.
+
+        After a sync that failed, the system takes what it did not write for written: the next sync would say
+        that all is well, while upkeep's part of the log, which comes before what is recorded next, is lost.
+        """
+        with suppress(FileNotFoundError):
+            descriptor = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                at = 0
+                while data := os.pread(descriptor, REWRITTEN_BYTES, at):
+                    at += os.pwrite(descriptor, data, at)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        os.ftruncate(self._lock_file, 0)
+        self._sync_failed = False
+
+    @property
+    def _wal(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
 
     @contextmanager
     def _keeping_no_lost_block(self) -> Iterator[None]:
@@ -143,10 +190,13 @@ class AccountStore:
     @contextmanager
     def _kept(self) -> Iterator[apsw.Connection]:
         """The connection for upkeep."""
-        with translated(self.path.parent), self._keeper_mutex:
-            if self._keeper is None:
-                self._keeper = connect(self.path, durable=False)
-            yield self._keeper
+        with (
+            translated(self.path.parent),
+            self._keeper_mutex,
+            self._noting_failed_syncs(),
+            self._keeper.use() as connection,
+        ):
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
@@ -159,11 +209,13 @@ class AccountStore:
             try:
                 with begun(connection, "BEGIN"):
                     yield connection
-            finally:
-                if connection.in_transaction:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
+            except (apsw.Error, StoreError):
+                connection.close()
+                raise
+            except BaseException:
+                self._idle.append(connection)
+                raise
+            self._idle.append(connection)
 
     @contextmanager
     def long_view(self) -> Iterator[apsw.Connection]:
@@ -200,7 +252,7 @@ class AccountStore:
     def wal_bytes(self) -> int:
         """The size of the write-ahead log."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return self._wal.stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -278,13 +330,13 @@ class AccountStore:
 
         Raises Damaged rather than contradict what was signed.
         """
-        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
-            newest = self.checkpoint_in(self._writer)
+        with self._durable() as connection:
+            newest = self.checkpoint_in(connection)
             if newest is not None and newest.size > signed.size:
                 return newest
             if newest is not None and newest.size == signed.size and newest.root != signed.root:
                 raise Damaged(f"{self.path} has two roots of {signed.size} entries; nothing more is signed.")
-            fetch(self._writer, QUERIES["set_checkpoint"], signed)
+            fetch(connection, QUERIES["set_checkpoint"], signed)
             return signed
 
     def restored_in(self, connection: apsw.Connection) -> Restored | None:
@@ -299,8 +351,8 @@ class AccountStore:
 
     def mark_restored(self, restored: Restored) -> None:
         """Marks the log on the disk as restored."""
-        with translated(self.path.parent), self._alone(), begun(self._writer, "BEGIN IMMEDIATE"):
-            fetch(self._writer, QUERIES["set_restored"], restored)
+        with self._durable() as connection:
+            fetch(connection, QUERIES["set_restored"], restored)
 
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view, unless it has expired."""

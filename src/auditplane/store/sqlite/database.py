@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +35,11 @@ def load_migrations(package: str) -> list[str]:
     return [path.read_text("utf-8") for path in sorted(folder.iterdir(), key=lambda p: p.name)]
 
 
-def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connection:
+def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max: int = 0) -> apsw.Connection:
     """A connection with our settings; `durable` ones sync the log of each commit to the disk.
 
-    A `readonly` one changes nothing, and makes no files where nobody else has the database open.
+    A `readonly` one changes nothing, and makes no files where nobody else has the database open. A log of
+    more than `wal_pages_max` pages is copied into the database after a commit, unless that is zero.
     """
     with translated(path.parent):
         if readonly:
@@ -49,7 +51,7 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
         settings = [
             f"cache_size = -{CACHE_KIB}",
             f"synchronous = {'FULL' if durable else 'NORMAL'}",
-            "wal_autocheckpoint = 0",
+            f"wal_autocheckpoint = {wal_pages_max}",
             "temp_store = MEMORY",
         ]
         if not readonly:
@@ -65,6 +67,35 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
             connection.close()
             raise
         return connection
+
+
+class Connected:
+    """A connection for one user at a time, who gets a new one once the disk failed under the last.
+
+    SQLite keeps a file open for reading only when it can't be opened for writing at that moment, and all
+    writing would fail for good.
+    """
+
+    def __init__(self, path: Path, *, durable: bool, readonly: bool = False, wal_pages_max: int = 0) -> None:
+        self._open = partial(connect, path, durable=durable, readonly=readonly, wal_pages_max=wal_pages_max)
+        self._connection: apsw.Connection | None = None
+
+    @contextmanager
+    def use(self) -> Iterator[apsw.Connection]:
+        """The connection, which nobody else uses meanwhile."""
+        if self._connection is None:
+            self._connection = self._open()
+        try:
+            yield self._connection
+        except (apsw.Error, StoreError):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes it; who uses it next gets a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def _open_readonly(path: Path) -> apsw.Connection:

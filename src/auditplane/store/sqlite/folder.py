@@ -20,13 +20,13 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from auditplane import limits
 from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.database import make_folder, sync_folder
+from auditplane.store.sqlite.database import make_folder, sync_folder, translated
 from auditplane.store.sqlite.statements import MIGRATIONS
 
 # The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
@@ -128,8 +128,11 @@ class DataFolder:
 
 
 def accounts_in(path: Path) -> list[str]:
-    """The names of the accounts that have a log in a folder, which is not changed."""
-    names = [file.stem for file in (path / "accounts").glob("*.db")]
+    """The names of the accounts that have a log in a folder, which is not changed; raises StoreError."""
+    names: list[str] = []
+    with translated(path), suppress(FileNotFoundError):
+        # Not `glob`, which takes a folder that can't be read for an empty one, in some versions of Python.
+        names = [file.stem for file in (path / ACCOUNTS).iterdir() if file.suffix == ".db"]
     return sorted(name for name in names if ACCOUNT_NAME.fullmatch(name))
 
 
@@ -156,33 +159,33 @@ def looked_at(path: Path, account: str) -> Iterator[AccountStore]:
 
 def hold(path: Path) -> int:
     """Holds the folder for one server until the descriptor is closed; raises FolderInUse and StoreError."""
-    try:
+    with translated(path), ExitStack() as undo:
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"The data folder {path} can't be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise FolderInUse(
-            f"Another server (process {holder or 'unknown'}) holds the data folder {path}. "
-            "Stop it first, or give this one another folder with --data."
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+        undo.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise FolderInUse(
+                f"Another server (process {holder or 'unknown'}) holds the data folder {path}. "
+                "Stop it first, or give this one another folder with --data."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        undo.pop_all()
+        return descriptor
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, f"{secret}\n".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    unfinished.rename(path)
-    sync_folder(path.parent)
+    """Writes a file that only its owner can read, whole or not at all; raises StorageFull and StoreError."""
+    with translated(path.parent):
+        unfinished = path.with_name(path.name + ".new")
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, f"{secret}\n".encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        unfinished.rename(path)
+        sync_folder(path.parent)

@@ -20,7 +20,7 @@ class Verified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def keep_verified(folder: Path, account: str, verified: Verified) -> None:
-    """Keeps the outcome of a check, in place of the last; raises OSError."""
+    """Keeps the outcome of a check, in place of the last; raises StoreError."""
     write_secret(_file(folder, account), msgspec.json.encode(verified).decode())
 
 

@@ -1,0 +1,244 @@
+"""A few rounds of each attack of `torture`, and whether the attacks find what they should."""
+
+import json
+import random
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from auditplane import checking
+from auditplane.errors import StoreError
+from auditplane.store.sqlite.account import AccountStore
+from engine_model import opened, record, spec
+from torture import faults, powercut, session, small, trace
+from torture.disk import SECTOR_BYTES, Disk, File, Folder
+from torture.trace import Cut, Made, Removed, Renamed, Synced, Told, Written
+
+CUTS = 250
+FAULTS = 12
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_power_cut_loses_anything(seed: int) -> None:
+    """After each, the folder opens, holds what was acknowledged, verifies, and takes new events."""
+    states, failures = powercut.cuts(seed, CUTS, processes=1)
+    assert not failures, failures[0].problem
+    assert states > CUTS // 2
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_no_failing_disk_loses_anything(seed: int) -> None:
+    """The session comes to its end by itself, and what was acknowledged holds."""
+    for result in faults.tried(faults.faults(seed, FAULTS), processes=1):
+        assert not result.problem, f"{result.fault}: {result.problem}"
+
+
+CARELESS = {
+    "commits are not synced": "from auditplane.access import Connected\n"
+    "was = Connected.__init__\n"
+    "Connected.__init__ = lambda self, path, **more: was(self, path, **{**more, 'durable': False})",
+    "small files are not synced": "import os\nos.fsync = lambda descriptor: None",
+}
+
+
+@pytest.mark.parametrize("careless", CARELESS.values(), ids=CARELESS)
+def test_power_cuts_find_what_is_not_synced(careless: str) -> None:
+    program = ["-c", f"{careless}\nfrom torture.session import main\nmain()"]
+    _, failures = powercut.cuts(1, 40, processes=1, program=program)
+    assert failures
+
+
+# A sync that failed.
+
+AFTER_A_FAILED_SYNC = """
+import os, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from auditplane import log
+from auditplane.store.sqlite import sealing
+from auditplane.store.sqlite.account import AccountStore
+from torture.session import SIZES, Clock, tell
+from torture import small
+from engine_model import record, spec
+
+{careless}
+small.shrink(setattr, **SIZES)
+root = Path(sys.argv[1])
+store = AccountStore(root / "default.db")
+store.checkpoint(whole=True)
+record(store, [spec(at) for at in range(60)])
+while sealing.seal(store):  # which nothing syncs
+    pass
+tell("sealed")
+while True:
+    try:
+        (event_id,) = record(store, [spec(99)])
+    except Exception as error:
+        tell("failed", error=str(error))
+    else:
+        tell("recorded", id=event_id)
+        break
+os._exit(0)
+"""
+
+
+def cuts_after_a_failed_sync(path: Path, careless: str = "") -> Iterator[tuple[str, Path]]:
+    """The event that was acknowledged after a sync had failed, and what power cuts leave of its folder."""
+    program, root, output = path / "program.py", path / "root", path / "trace"
+    program.write_text(AFTER_A_FAILED_SYNC.format(careless=careless, path=sys.path))
+    root.mkdir()
+    assert trace.traced([str(program), str(root)], output) == 0
+    before_sealing, _, _ = output.read_text().partition("writev(1<")
+    syncs = len(re.findall("^fdatasync", before_sealing, re.MULTILINE))
+    shutil.rmtree(root)
+    root.mkdir()
+    assert (
+        trace.traced([str(program), str(root)], output, inject=f"fdatasync:error=EIO:when={syncs + 1}") == 0
+    )
+    disk = Disk()
+    told = []
+    for op in trace.read(output, root):
+        disk.do(op)
+        told += [json.loads(op.text)] if isinstance(op, Told) else []
+    assert [what for what, _ in told] == ["sealed", "failed", "recorded"], told
+    for number in range(20):
+        left = path / str(number)
+        disk.after_a_power_cut(random.Random(number)).put(left)
+        yield told[-1][1]["id"], left / "default.db"
+
+
+def is_whole(path: Path, event_id: str) -> bool:
+    """Whether a log has an event and verifies."""
+    with pytest.MonkeyPatch.context() as patch, opened(path) as store:
+        small.shrink(patch.setattr, **session.SIZES)
+        return store.get(event_id) is not None and not checking.check(store, deep=True).problems
+
+
+def test_what_is_recorded_after_a_failed_sync_stays(tmp_path: Path) -> None:
+    """Though the system has forgotten what it did not write then."""
+    assert all(is_whole(path, event_id) for event_id, path in cuts_after_a_failed_sync(tmp_path))
+
+
+def test_it_would_be_lost_if_the_log_was_not_written_again(tmp_path: Path) -> None:
+    careless = "AccountStore._write_wal_again = lambda self: None"
+    assert not all(
+        is_whole(path, event_id) for event_id, path in cuts_after_a_failed_sync(tmp_path, careless)
+    )
+
+
+def test_another_process_hears_of_a_failed_sync(tmp_path: Path) -> None:
+    """By the lock file, which both have open."""
+    path = tmp_path / "default.db"
+    with opened(path) as one, opened(path) as other:
+        record(one, [spec()])
+        with pytest.raises(StoreError), one._kept():
+            raise apsw.IOError("a sync failed")
+        assert path.with_suffix(".lock").stat().st_size
+        with patched_rewriting() as rewritten:
+            record(other, [spec()])
+            assert rewritten == [other]
+            record(one, [spec()])
+            assert rewritten == [other, one], (
+                "each process writes it again that knows of a failure of its own"
+            )
+            record(one, [spec()])
+            record(other, [spec()])
+        assert len(rewritten) == 2
+        assert not path.with_suffix(".lock").stat().st_size
+
+
+@contextmanager
+def patched_rewriting() -> Iterator[list[AccountStore]]:
+    """The stores that write their logs again."""
+    rewritten: list[AccountStore] = []
+    was = AccountStore._write_wal_again
+
+    def write_again(store: AccountStore) -> None:
+        rewritten.append(store)
+        was(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AccountStore, "_write_wal_again", write_again)
+        yield rewritten
+
+
+# The disk of the attacks.
+
+
+def test_the_trace_tells_all_that_was_done() -> None:
+    """Where the power stays on, the disk of the model holds what the real one does."""
+    with session.watched(5) as (root, output, code):
+        assert code == 0
+        disk = Disk()
+        for op in trace.read(output, root):
+            disk.do(op)
+        sync_all(disk.root)
+        left = disk.after_a_power_cut(random.Random(1))
+        real = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
+        assert left.files.keys() == real.keys()
+        for name, data in left.files.items():
+            if data is not None and not name.endswith((".version", "-shm")):  # those are written as memory
+                assert data == real[name].read_bytes(), name
+
+
+def sync_all(node: File | Folder) -> None:
+    """Syncs a folder and all in it."""
+    node.sync()
+    if isinstance(node, Folder):
+        for each in node.names().values():
+            sync_all(each)
+
+
+def left_of(ops: list[trace.Op], cuts: int = 1_000) -> list[dict[str, bytes | None]]:
+    """What many power cuts leave after some operations."""
+    disk = Disk()
+    for op in ops:
+        disk.do(op)
+    return [disk.after_a_power_cut(random.Random(seed)).files for seed in range(cuts)]
+
+
+def test_what_was_synced_is_left_and_all_else_may_be() -> None:
+    old, new = b"a" * 3 * SECTOR_BYTES, b"b" * 3 * SECTOR_BYTES
+    begun: list[trace.Op] = [Made("f", is_folder=False), Written("f", 0, old), Synced("f")]
+    assert {frozenset(files) for files in left_of(begun)} == {frozenset(), frozenset({"f"})}
+    found = {files["f"] for files in left_of([*begun, Synced(""), Written("f", 0, new)])}
+    sectors = {tuple(data[at] for at in range(0, len(data), SECTOR_BYTES)) for data in found if data}
+    assert len(sectors) == 8, "each sector is old or new, whatever the others are"
+    grown = {files["f"] for files in left_of([*begun, Synced(""), Written("f", len(old), new)])}
+    assert {len(data) // SECTOR_BYTES for data in grown if data} == {3, 4, 5, 6}
+    assert any(data and data[len(old) :] == bytes(len(new)) for data in grown), "it grew, without its bytes"
+    shrunk = {files["f"] for files in left_of([*begun, Synced(""), Cut("f", 7)])}
+    assert shrunk == {old, old[:7]}
+
+
+def test_names_are_left_when_their_folder_was_synced() -> None:
+    ops: list[trace.Op] = [
+        Made("f", is_folder=False), Written("f", 0, b"1"), Synced("f"), Synced(""),
+        Made("g", is_folder=False), Written("g", 0, b"2"), Synced("g"), Renamed("g", "f"),
+    ]  # fmt: skip
+    assert {tuple(files.items()) for files in left_of(ops)} == {
+        (("f", b"1"),), (("f", b"1"), ("g", b"2")), (("f", b"2"),),
+    }  # fmt: skip
+    assert {tuple(files.items()) for files in left_of([*ops, Synced("")])} == {(("f", b"2"),)}
+    assert {tuple(files) for files in left_of([*ops, Synced(""), Removed("f")])} == {(), ("f",)}
+
+
+def test_what_a_failed_sync_forgot_does_not_come_by_the_next() -> None:
+    ops: list[trace.Op] = [
+        Made("f", is_folder=False),
+        Synced(""),
+        Written("f", 0, b"1"),
+        Synced("f", failed=True),
+    ]
+    later: list[trace.Op] = [*ops, Written("f", 1, b"2"), Synced("f")]
+    assert {files["f"] for files in left_of(later)} == {b"12", b"\x002"}
+    again: list[trace.Op] = [*ops, Written("f", 0, b"1"), Synced("f")]
+    assert {files["f"] for files in left_of(again)} == {b"1"}

@@ -1,0 +1,86 @@
+"""`python -m torture`: all attacks, or some of them, and a table of what came of them."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from torture import faults, kills, powercut
+
+CUTS_IN_A_SESSION: Final = 1_000
+WORKERS: Final = (1, 3)
+
+
+def main() -> int:
+    """Attacks; returns 1 when something was lost."""
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"some of {', '.join(_PARTS)}; all by default"
+    )
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same attacks as another time")
+    parser.add_argument("--cuts", type=int, default=20_000)
+    parser.add_argument("--faults", type=int, default=2_000)
+    parser.add_argument("--kills", type=int, default=1_000)
+    given = parser.parse_args()
+    if unknown := set(given.parts) - _PARTS.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
+    print(
+        f"seed {given.seed}\n\n| Attack | Tried | Wrong | Seconds |\n| --- | --- | ---: | ---: |", flush=True
+    )
+    return max(_PARTS[part](given) for part in given.parts or _PARTS)
+
+
+def _row(what: str, tried: str, problems: list[str], began: float) -> int:
+    print(f"| {what} | {tried} | {len(problems)} | {time.monotonic() - began:,.0f} |", flush=True)
+    for problem, count in Counter(problems).most_common():
+        print(f"{count} times: {problem}", file=sys.stderr, flush=True)
+    return 1 if problems else 0
+
+
+def _cut(given: argparse.Namespace) -> int:
+    began, states, problems, sessions = time.monotonic(), 0, [], 0
+    for left in range(given.cuts, 0, -CUTS_IN_A_SESSION):
+        seed = given.seed + sessions
+        found, failures = powercut.cuts(seed, min(left, CUTS_IN_A_SESSION))
+        states, sessions = states + found, sessions + 1
+        problems += [f"session {seed}, cut {each.number}: {each.problem}" for each in failures]
+    tried = f"{given.cuts:,} cuts in {sessions} sessions, {states:,} different disks"
+    return _row("power cut", tried, problems, began)
+
+
+def _fail(given: argparse.Namespace) -> int:
+    began, problems, hit = time.monotonic(), [], 0
+    for result in faults.tried(faults.faults(given.seed, given.faults)):
+        hit += result.steps_failed > 0
+        problems += (
+            [f"{result.fault}, session {result.fault.seed}: {result.problem}"] if result.problem else []
+        )
+    return _row("failing disk", f"{given.faults:,} faults, {hit:,} of which some step felt", problems, began)
+
+
+def _kill(given: argparse.Namespace) -> int:
+    worst = 0
+    for workers in WORKERS:
+        began, problems, outcome = time.monotonic(), [], kills.Outcome()
+        try:
+            kills.try_some(given.kills // len(WORKERS), workers, given.seed, outcome)
+        except AssertionError as error:
+            problems = [str(error)]
+        tried = (
+            f"{outcome.kills:,} kills, {outcome.acknowledged:,} events acknowledged, "
+            f"{outcome.exported:,} exports, {outcome.purged:,} events purged"
+        )
+        worst |= _row(f"kill, {workers} workers", tried, problems, began)
+    return worst
+
+
+_PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "cuts": _cut,
+    "faults": _fail,
+    "kills": _kill,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""A failing disk: calls that a session makes on its folder fail, once or for a while, with EIO or ENOSPC.
+
+The session does what failed again, and must come to its end without a restart; what was acknowledged
+meanwhile must hold, also when the power is cut after a sync that failed.
+"""
+
+import random
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from torture import promises, session, small, trace
+from torture.disk import Disk
+from torture.trace import Op, Synced, Told
+
+KINDS: Final = {
+    "EIO": ("pwrite64", "write", "fsync", "fdatasync", "ftruncate", "openat", "rename", "unlink", "mkdir"),
+    "ENOSPC": ("pwrite64", "write", "ftruncate", "openat", "rename", "mkdir"),
+}
+LASTING_CALLS_MAX: Final = 30
+CUTS_AFTER_FAULT: Final = 3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Which calls of a session fail: from the `first` of its kind on, counted from 1, `count` in all."""
+
+    seed: int
+    call: str
+    error: str
+    first: int
+    count: int
+
+    def __str__(self) -> str:
+        """As strace takes it."""
+        last = f"..{self.first + self.count - 1}" if self.count > 1 else ""
+        return f"{self.call}:error={self.error}:when={self.first}{last}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a fault: how many steps failed by it, and what was wrong."""
+
+    fault: Fault
+    steps_failed: int
+    problem: str = ""
+
+
+def faults(seed: int, count: int) -> list[Fault]:
+    """Some faults of a session, of all kinds of calls alike."""
+    chosen = random.Random(seed)
+    with session.watched(seed) as (root, output, _):
+        places = trace.calls_below(output, root)
+    kinds = [(error, call) for error, calls in KINDS.items() for call in calls if call in places]
+    found = []
+    for at in range(count):
+        error, call = kinds[at % len(kinds)]
+        lasting = chosen.randint(2, LASTING_CALLS_MAX) if chosen.random() < 0.5 else 1
+        found.append(Fault(seed, call, error, chosen.choice(places[call]), lasting))
+    return found
+
+
+def tried(wanted: Sequence[Fault], processes: int = 2) -> Iterator[Result]:
+    """Tries faults, each in a session of its own."""
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(_try, wanted)
+
+
+def _try(fault: Fault) -> Result:
+    small.shrink(setattr, **session.SIZES)
+    with session.watched(fault.seed, inject=str(fault)) as (root, output, code):
+        told, steps_failed = promises.Promises(), 0
+        try:
+            ops = list(trace.read(output, root))
+            for op in ops:
+                if isinstance(op, Told):
+                    told.take(op.text)
+            steps_failed = len(told.failures)
+            if code:
+                raise promises.Broken(f"the session ended with {code}; {told.failures[-1:]}")
+            promises.examine(told, root)
+            _cut_power_after(fault, ops, root.parent)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a promise is broken
+            return Result(fault, steps_failed, "".join(traceback.format_exception(error)))
+    return Result(fault, steps_failed)
+
+
+def _cut_power_after(fault: Fault, ops: Sequence[Op], folder: Path) -> None:
+    """Cuts the power at some moments after a sync has failed, when there was one."""
+    failed = [at for at, op in enumerate(ops) if isinstance(op, Synced) and op.failed]
+    if not failed:
+        return
+    chosen = random.Random(str(fault))
+    syncs = [at for at, op in enumerate(ops) if isinstance(op, Synced) and at > failed[0]]
+    moments = sorted([*syncs[:2], *chosen.choices(syncs, k=CUTS_AFTER_FAULT)])
+    disk, told, at = Disk(), promises.Promises(), 0
+    for number, moment in enumerate(moments):
+        for op in ops[at:moment]:
+            disk.do(op)
+            if isinstance(op, Told):
+                told.take(op.text)
+        at = moment
+        path = folder / f"cut-{number}"
+        disk.after_a_power_cut(random.Random(f"{fault} {number}")).put(path)
+        promises.examine(told, path)
