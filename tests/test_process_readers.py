@@ -2,14 +2,15 @@ import contextlib
 import re
 import shutil
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from auditplane.store.sqlite.database import connect, fetch, one
 from server import Server, start
 from tenants import DOWNLOAD, EVENTS, client, event, events_of, recorded
 from trails import BIG_EVENTS, big_trail
@@ -107,10 +108,8 @@ def test_stalled_readers_hold_nothing_up(patient: Server) -> None:
         assert threads(patient) < 40
         for _ in range(3):
             recorded(admin.post(EVENTS, json=[event() for _ in range(500)]))
-        with sqlite3.connect(patient.data / "accounts" / "default.db") as connection:
-            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        connection.close()
-        assert not busy
+        with closing(connect(patient.data / "accounts" / "default.db", durable=False)) as connection:
+            assert not one(connection, "PRAGMA wal_checkpoint(TRUNCATE)"), "nobody is in its way"
         assert admin.get(f"{EVENTS}/count").json()["count"] >= BIG_EVENTS + 1500
 
 
@@ -166,16 +165,15 @@ def test_a_reader_who_takes_nothing_is_cut_off_and_a_slow_one_is_not(data: Path,
 def damage(data: Path, *, newest: bool) -> None:
     """Flips some bits in the middle of a stored block."""
     order = "DESC" if newest else "ASC"
-    with sqlite3.connect(data / "accounts" / "default.db") as connection:
+    with closing(connect(data / "accounts" / "default.db", durable=False)) as connection:
         for table in ("frame", "block_csv"):
             query = f"SELECT id, data FROM {table} ORDER BY id {order} LIMIT 1"  # noqa: S608 - names of ours
-            block, packed = connection.execute(query).fetchone()
+            ((block, packed),) = fetch(connection, query)
             broken = bytearray(packed)
             for position in range(len(broken) // 2, len(broken) // 2 + 8):
                 broken[position] ^= 0xFF
             update = f"UPDATE {table} SET data = ? WHERE id = ?"  # noqa: S608 - as above
-            connection.execute(update, (bytes(broken), block))
-    connection.close()
+            fetch(connection, update, (bytes(broken), block))
 
 
 def test_damage_is_never_a_short_answer_that_looks_whole(data: Path, tmp_path: Path) -> None:

@@ -4,18 +4,19 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import ssl
 import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from auditplane import __version__
+from auditplane.store.sqlite.database import connect, fetch, one
 from server import PROGRAM, Server, environment, free_port, run, start, wait_until_healthy
 from tenants import EVENTS, client
 from trails import made_folder
@@ -182,11 +183,10 @@ def test_an_address_that_is_not_ours_is_refused(host: str, tmp_path: Path) -> No
 def test_a_folder_of_a_newer_version_is_refused(file: str, tmp_path: Path) -> None:
     """Whichever database is newer, nothing in the folder is changed, and what to do is said."""
     data = made_folder(tmp_path / "data")
-    with sqlite3.connect(data / file) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-        (known,) = connection.execute("PRAGMA user_version").fetchone()
-        connection.execute(f"PRAGMA user_version = {known + 1}")
-    connection.close()
+    with closing(connect(data / file, durable=False)) as connection:
+        fetch(connection, "PRAGMA journal_mode = DELETE")
+        known = one(connection, "PRAGMA user_version")
+        fetch(connection, f"PRAGMA user_version = {known + 1}")
     before = (data / file).read_bytes()
     told = refused(data)
     assert f"{data / file} has format {known + 1}" in told

@@ -10,7 +10,7 @@ from typing import Final
 
 import apsw
 
-from auditplane.store.sqlite.database import begun, connect, fetch, translated
+from auditplane.store.sqlite.database import begun, connect, fetch, make_empty, translated
 
 STEP_PAGES: Final = 512
 SYNC_STEPS: Final = 16
@@ -35,6 +35,7 @@ def _copy(reader: apsw.Connection, target: Path) -> None:
         # A copy that was broken off is of no use anyway.
         for setting in ("journal_mode = OFF", "synchronous = OFF"):
             fetch(writer, f"PRAGMA {setting}")
+        make_empty(writer)
         with begun(reader, "BEGIN"), writer.backup("main", reader, "main") as copying:
             fetch(reader, "SELECT 1 FROM sqlite_schema LIMIT 1")
             steps = 0

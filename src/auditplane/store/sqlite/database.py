@@ -5,19 +5,21 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import apsw
+from apsw import sqlite_extra
 
 from auditplane.errors import Damaged, NewerFormat, StorageFull, StoreError, Unavailable
 
 BUSY_MS: Final = 10_000
 PAGE_BYTES: Final = 8_192
+CHECKSUM_BYTES: Final = 8
 CACHE_KIB: Final = 16_384
 ROOM_BYTES_MIN: Final = 1024 * 1024
 
@@ -41,6 +43,7 @@ def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max:
     A `readonly` one changes nothing, and makes no files where nobody else has the database open. A log of
     more than `wal_pages_max` pages is copied into the database after a commit, unless that is zero.
     """
+    _check_pages()
     with translated(path.parent):
         if readonly:
             connection = _open_readonly(path)
@@ -59,14 +62,30 @@ def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max:
             settings = ["journal_mode = WAL", "secure_delete = ON", *settings]
         try:
             if not readonly and not one(connection, "PRAGMA page_count"):
-                # In a database that is there, setting auto_vacuum would be a write each time.
-                settings = [f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL", *settings]
+                make_empty(connection)
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def make_empty(connection: apsw.Connection) -> None:
+    """Writes the first page of a database, which says what all pages are like, into an empty file."""
+    connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+    for setting in (f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL", "user_version = 0"):
+        fetch(connection, f"PRAGMA {setting}")
+
+
+@cache
+def _check_pages() -> None:
+    """Has SQLite put a checksum at the end of each page, and look at it whenever it reads one.
+
+    SQLite, "The Checksum VFS Shim": it holds for all connections of the process from here on.
+    """
+    with closing(apsw.Connection(":memory:")) as connection:
+        sqlite_extra.load(connection, "cksumvfs")  # part of the wheels of apsw
 
 
 class Connected:
@@ -212,6 +231,11 @@ def translated(folder: Path) -> Iterator[None]:
             raise _full(folder) from None
         raise _failed(folder, error) from error
     except apsw.Error as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            raise Damaged(
+                f"The database in {folder} is damaged: a page is not what was written. "
+                "Restore it from a backup."
+            ) from error
         if isinstance(error, apsw.IOError | apsw.CantOpenError) and has_no_room(folder):
             raise _full(folder) from None
         raise _failed(folder, error) from error
