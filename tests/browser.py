@@ -22,7 +22,6 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
-    Download,
     Page,
     Request,
     Response,
@@ -45,6 +44,7 @@ ARGUMENTS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--no-first-run",
 )
+ABORTED: Final = "net::ERR_ABORTED"
 WAIT_MS_MAX: Final = 15_000
 SETTLE_MS: Final = 50
 
@@ -74,8 +74,7 @@ class Watched:
     def __init__(self, context: BrowserContext, base_url: str) -> None:
         self._context = context
         self._server = urlsplit(base_url).netloc
-        self._found: list[tuple[str, str]] = []  # what is wrong, and the URL that it is about
-        self._downloads: set[str] = set()
+        self._found: list[str] = []  # what is wrong, and the URL that it is about
         self._expected: list[str] = []
         self._allowed: list[str] = []
         self._closed = False
@@ -100,13 +99,10 @@ class Watched:
         """What is wrong so far."""
         for page in self._context.pages:
             page.wait_for_timeout(SETTLE_MS)
-        found = [
-            text for text, url in self._found if not (text.startswith("failed") and url in self._downloads)
-        ]
         known = [*self._expected, *self._allowed]
-        faults = [text for text in found if not any(re.search(pattern, text) for pattern in known)]
+        faults = [text for text in self._found if not any(re.search(pattern, text) for pattern in known)]
         missing = [
-            pattern for pattern in self._expected if not any(re.search(pattern, text) for text in found)
+            pattern for pattern in self._expected if not any(re.search(pattern, text) for text in self._found)
         ]
         return [*faults, *(f"expected, but did not happen: {pattern}" for pattern in missing)]
 
@@ -124,7 +120,6 @@ class Watched:
 
     def _on_page(self, page: Page) -> None:
         page.on("websocket", self._on_websocket)
-        page.on("download", self._on_download)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -143,21 +138,18 @@ class Watched:
     def _look_at_host(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.netloc != self._server and parts.scheme not in ("about", "blob", "data"):
-            self._add(f"foreign request: {url}", url)
+            self._add(f"foreign request: {url}")
 
     def _on_failure(self, request: Request) -> None:
-        self._add(f"failed request: {request.method} {request.url}: {request.failure}", request.url)
+        if request.failure != ABORTED:  # which the page does, and a navigation that ends as a download
+            self._add(f"failed request: {request.method} {request.url}: {request.failure}")
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 500:
-            self._add(f"answer {response.status}: {response.url}", response.url)
+            self._add(f"answer {response.status}: {response.url}")
 
-    def _on_download(self, download: Download) -> None:
-        """A navigation that ends as a download counts as a failed request."""
-        self._downloads.add(download.url)
-
-    def _add(self, text: str, url: str = "") -> None:
-        self._found.append((text, url))
+    def _add(self, text: str) -> None:
+        self._found.append(text)
 
 
 class OpenPage:

@@ -1,5 +1,6 @@
 """`auditplane verify --data`: what it prints, what it exits with, what it remembers, what it leaves alone."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.xdist_group("cli")
 
 Tree = dict[str, tuple[int, int, bytes]]
 
+CLOCKS = itertools.count()
+
 
 def record(path: Path, events: int, *, sign: bool = True, account: str = "default") -> None:
     """Adds events to a folder, and signs a checkpoint of them."""
@@ -36,7 +39,9 @@ def record(path: Path, events: int, *, sign: bool = True, account: str = "defaul
         assert not isinstance(result, Exception)
         sealing.settle(store)
         if sign:
-            log.checkpoint(store, log_key(path, None, None).for_account(account), lambda: log.clock() + 10**7)
+            later_us = next(CLOCKS) * 2 * log.CHECKPOINT_US  # else the last one would be new enough
+            key = log_key(path, None, None).for_account(account)
+            log.checkpoint(store, key, lambda: log.clock() + later_us)
     folder.close()
 
 
