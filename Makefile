@@ -52,13 +52,13 @@ bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=expo
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m bench --events $(EVENTS) $(if $(PARTS),--parts $(PARTS)) $(ARGS)
 
-torture: dev-env debian-packages  ## attack it for hours: power cuts, a failing disk, kills (ARGS="cuts --cuts 1000")
-	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
-
 # So is what makes the site.
 docs: dev-env  ## make the documentation as a site, in ./site; a broken link is an error
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group docs
 	@$(BIN)/python -m docs_site
+
+torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, bit rot, kills (ARGS="cuts --cuts 1000")
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 screenshots: dev-env  ## make the pictures of the page in docs/pictures anew
 	@$(BIN)/python scripts/screenshots

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from auditplane import checking
 from auditplane.errors import StoreError
 from auditplane.store.sqlite.account import AccountStore
 from engine_model import opened, record, spec
-from torture import faults, powercut, session, small, trace
+from torture import faults, powercut, rot, session, small, trace
 from torture.disk import SECTOR_BYTES, Disk, File, Folder
 from torture.trace import Cut, Made, Removed, Renamed, Synced, Told, Written
 
 CUTS = 250
 FAULTS = 12
+FLIPS = 60
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -54,6 +56,20 @@ def test_power_cuts_find_what_is_not_synced(careless: str) -> None:
     program = ["-c", f"{careless}\nfrom torture.session import main\nmain()"]
     _, failures = powercut.cuts(1, 40, processes=1, program=program)
     assert failures
+
+
+def test_no_flipped_bit_is_served() -> None:
+    """What needs it is refused, all else is as it was, and the check of the log finds it."""
+    outcome = _in_a_process_of_its_own(FLIPS)
+    assert not outcome.problems, outcome.problems
+    assert outcome.found > 0.95 * FLIPS
+    assert 0 < outcome.refused["a list"] < FLIPS
+
+
+def _in_a_process_of_its_own(flips: int) -> rot.Outcome:
+    """As the attack makes constants small for good."""
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(rot.tried, 1, flips).result()
 
 
 # A sync that failed.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from torture import faults, kills, powercut
+from torture import faults, kills, powercut, rot
 
 CUTS_IN_A_SESSION: Final = 1_000
 WORKERS: Final = (1, 3)
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same attacks as another time")
     parser.add_argument("--cuts", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=2_000)
+    parser.add_argument("--flips", type=int, default=5_000)
     parser.add_argument("--kills", type=int, default=1_000)
     given = parser.parse_args()
     if unknown := set(given.parts) - _PARTS.keys():
@@ -60,6 +61,12 @@ def _fail(given: argparse.Namespace) -> int:
     return _row("failing disk", f"{given.faults:,} faults, {hit:,} of which some step felt", problems, began)
 
 
+def _rot(given: argparse.Namespace) -> int:
+    began, outcome = time.monotonic(), rot.tried(given.seed, given.flips)
+    tried = f"{outcome.flips:,} flipped bits, {outcome.found:,} found by verify"
+    return _row("bit rot", tried, outcome.problems, began)
+
+
 def _kill(given: argparse.Namespace) -> int:
     worst = 0
     for workers in WORKERS:
@@ -79,6 +86,7 @@ def _kill(given: argparse.Namespace) -> int:
 _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cuts": _cut,
     "faults": _fail,
+    "rot": _rot,
     "kills": _kill,
 }
 

@@ -50,12 +50,12 @@ class Outcome:
 def tried(seed: int, flips: int) -> Outcome:
     """Flips so many bits, one after the other, each in a copy of the log of a session."""
     small.shrink(setattr, **session.SIZES)
-    statements.MIGRATIONS.append(session.MIGRATION)  # the session ended so
     outcome = Outcome()
     chosen = random.Random(seed)
     with session.watched(seed) as (root, _, code), tempfile.TemporaryDirectory() as folder:
         if code:
             raise RuntimeError(f"the session {seed} failed")
+        statements.MIGRATIONS[1:] = [session.MIGRATION]  # the session ended so
         source = root / "data" / "accounts" / f"{ACCOUNT}.db"
         with closing(AccountStore(source)) as store:
             _record_unsealed(store)
@@ -73,6 +73,7 @@ def tried(seed: int, flips: int) -> Outcome:
             copy.write_bytes(flipped)
             _try(copy, docs, right, outcome, f"bit {bit}")
             shutil.rmtree(copy.parent)
+        del statements.MIGRATIONS[1:]
     return outcome
 
 
