@@ -20,6 +20,7 @@ RATES_FILE: Final = "rates"
 SLOTS: Final = 4_096
 SLOTS_TRIED: Final = 8
 WINDOW_SECONDS: Final = 60.0
+ROUNDING_SECONDS: Final = 1e-6
 
 _SLOT: Final = struct.Struct("=8sd")
 
@@ -59,12 +60,14 @@ class Rates:
         tag = blake2b(f"{what} {key_id}".encode(), digest_size=_SLOT.size // 2).digest()
         offset, until = self._slot(tag, now)
         ahead = max(until - now, 0.0)
-        if ahead >= WINDOW_SECONDS:
+        one = WINDOW_SECONDS / per_minute
+        late = ahead + one - WINDOW_SECONDS
+        if late > ROUNDING_SECONDS:
             raise TooManyRequests(
                 f"This API key may have {per_minute:,} {what} a minute, which are used up; try again later.",
-                retry_after_seconds=ceil(ahead - WINDOW_SECONDS) or 1,
+                retry_after_seconds=ceil(late),
             )
-        _SLOT.pack_into(self._slots, offset, tag, now + ahead + amount * WINDOW_SECONDS / per_minute)
+        _SLOT.pack_into(self._slots, offset, tag, now + ahead + amount * one)
 
     def _slot(self, tag: bytes, now: float) -> tuple[int, float]:
         """The slot of a tag and its moment, or the one near it that was not used for longest."""
