@@ -156,7 +156,7 @@ def soaked(folder: Path, seconds: float, seed: int) -> Run:
         run.problems += compared(server, keys, run.told)
         if (status := server.stop()) != 0:
             run.problems.append(f"the server ended with {status}")
-    run.problems += complaints(server.log)
+    run.problems += watch.complaints(server.log)
     run.problems += _verified(data)
     return run
 
@@ -330,19 +330,6 @@ def trail(server: Server, secret: str) -> Iterator[Json]:
         connection.request("GET", f"{mixed.EVENTS}?order=recorded", headers=headers)
         for line in connection.getresponse():
             yield json.loads(line)
-
-
-def complaints(path: Path) -> list[str]:
-    """The lines of a server's log that tell of errors, and those that are no lines of such a log."""
-    found = []
-    for line in path.read_text(errors="replace").splitlines():
-        if re.match(r'\{"time":', line):
-            said = json.loads(line)
-            if said["level"] == "error" or "exception" in said:
-                found.append(f"the server logged: {line[:500]}")
-        elif "Traceback" in line or "panicked" in line:
-            found.append(f"the server printed: {line[:500]}")
-    return found
 
 
 def _verified(data: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """What a server that runs takes: memory, threads, open files, processor, and the room of its data folder."""
 
 import contextlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,19 @@ def folder_bytes(data: Path) -> int:
 def p99(values: list[float]) -> float:
     """What one in a hundred exceeds; 0 when there are none."""
     return quantiles(values, n=100)[-1] if len(values) > 1 else sum(values)
+
+
+def complaints(path: Path) -> list[str]:
+    """The lines of a server's log that tell of errors, and those that are no lines of such a log."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        if re.match(r'\{"time":', line):
+            said = json.loads(line)
+            if said["level"] == "error" or "exception" in said:
+                found.append(f"the server logged: {line[:500]}")
+        elif "Traceback" in line or "panicked" in line:
+            found.append(f"the server printed: {line[:500]}")
+    return found
 
 
 def _name(pid: int, server: Server) -> str:
