@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from auditplane import limits
@@ -113,6 +113,10 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
         websockets=False,
         backlog=4096,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS_MAX),
+        # It would take 16 MiB of headers a request, which cost their sender a few bytes: HPACK packs them.
+        http2_settings=HTTP2Settings(
+            max_headers_size=limits.HEADER_BYTES_MAX, max_concurrent_streams=limits.REQUESTS_PER_CONNECTION_MAX
+        ),
         log_level=LogLevels.error,
         log_dictconfig=_LOGGERS,
         ssl_cert=config.tls_cert,
