@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 PROGRAM = Path(sys.executable).with_name("auditplane")
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
+REQUEST = '"message":"request"'
 
 
 @dataclass
@@ -44,8 +45,17 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
-        return self.log.read_text(errors="replace")
+        """What it has printed so far, but for its lines of requests."""
+        return "".join(line for line in self._lines if REQUEST not in line)
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """What it has logged of requests so far."""
+        return [json.loads(line) for line in self._lines if REQUEST in line]
+
+    @property
+    def _lines(self) -> list[str]:
+        return self.log.read_text(errors="replace").splitlines(keepends=True)
 
     def stop(self) -> int:
         """Ends it by SIGTERM; returns its exit status, negative for a signal."""

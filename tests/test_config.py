@@ -19,6 +19,7 @@ OTHERS = {
     "kinds.extra": ("Playbook, Runbook", ("Playbook", "Runbook")),
     "details.secret-words": ("pin,otp", ("pin", "otp")),
     "streams.stall-seconds": ("5", 5),
+    "server.log_requests": ("false", False),
     "log.name": ("audit.example", "audit.example"),
     "log.key": ("elsewhere/log.key", Path("elsewhere/log.key")),
     "log.public": ("true", True),
@@ -28,6 +29,7 @@ OTHERS = {
 MEMBERS = {
     "details.secret-words": "secret_words",
     "streams.stall-seconds": "stall_seconds",
+    "server.log_requests": "log_requests",
     "audit_trail.retention_days": "retention_days",
     "audit_trail.record_reads": "record_reads",
 }

@@ -38,6 +38,7 @@ class Config:
     log_public: bool
     retention_days: int
     record_reads: bool
+    log_requests: bool
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -128,6 +129,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "streams.stall-seconds": Setting(
         _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
+    "server.log_requests": Setting(_flag, True, "Write a line to standard error for each request."),
     "log.name": Setting(
         _log_name, None, "The name of this server in the origin of its logs; fixed once the key is made."
     ),
@@ -196,6 +198,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         log_public=values["log.public"],
         retention_days=values["audit_trail.retention_days"],
         record_reads=values["audit_trail.record_reads"],
+        log_requests=values["server.log_requests"],
     )
 
 

@@ -275,13 +275,18 @@ def confirm(store: AccountStore, account: str, user: str, clock: Clock) -> Resto
 class Recorder:
     """Records for all accounts on a few threads; accounts take turns, one commit each.
 
-    `deliver` is called on such a thread, once a commit, with each request and its result.
+    `deliver` is called on such a thread, once a commit, with each request and its result, and `observe` with
+    the seconds that the commit took.
     """
 
     def __init__(
-        self, folder: DataFolder, clock: Clock, deliver: Callable[[Sequence[tuple[Request, Result]]], None]
+        self,
+        folder: DataFolder,
+        clock: Clock,
+        deliver: Callable[[Sequence[tuple[Request, Result]]], None],
+        observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        self._folder, self._clock, self._deliver = folder, clock, deliver
+        self._folder, self._clock, self._deliver, self._observe = folder, clock, deliver, observe
         self._mutex = threading.Lock()
         self._all_answered = threading.Condition(self._mutex)
         # An account is here while a commit of its is under way or to come.
@@ -342,7 +347,10 @@ class Recorder:
         try:
             with self._folder.account(account) as store:
                 _wait_for_sealing(store)
-                return record(store, requests, self._clock)
+                began = time.perf_counter()
+                results = record(store, requests, self._clock)
+                self._observe(time.perf_counter() - began)
+                return results
         except Exception as error:  # noqa: BLE001 - each request hears why
             return [error] * len(requests)
 

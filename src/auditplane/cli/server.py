@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,7 @@ def demo(
     from auditplane import demo as demonstration
 
     settings = config.load({"data": data, "host": host, "port": port}, os.environ)
+    settings = replace(settings, log_requests=False)  # a person looks at what is printed
     demonstration.fill(settings.data, _say)
 
     def ready(_: Path | None) -> None:

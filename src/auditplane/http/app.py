@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,14 +16,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditplane import __version__, limits
+from auditplane.access import Key
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
+from auditplane.http.lines import RequestLog
 from auditplane.http.page import rendering
-from auditplane.http.state import State
+from auditplane.http.state import CALLER, State
 from auditplane.log import clock
-from auditplane.store.sqlite.database import has_no_room
+from auditplane.times import format_us
 
 FLUSH_SECONDS: Final = 0.3
 
@@ -33,14 +36,15 @@ def build(config: Config) -> ASGIApp:
 
     async def health(request: Request) -> Response:
         state: State = request.state.server
-        if has_no_room(state.folder.path):
-            return JSONResponse({"status": "the disk is full: nothing can be recorded"}, 503)
-        return JSONResponse({"status": "ok"})
+        trouble = await state.health.trouble()
+        return JSONResponse({"status": trouble or "ok"}, 503 if trouble else 200)
 
     async def version(_request: Request) -> Response:
         return JSONResponse({"version": __version__})
 
-    async def exposition(_request: Request) -> Response:
+    async def exposition(request: Request) -> Response:
+        state: State = request.state.server
+        metrics.DISK_FREE.set(shutil.disk_usage(state.folder.path).free)
         text = await asyncio.to_thread(metrics.exposition)  # which reads a file of each worker
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
@@ -82,6 +86,8 @@ def build(config: Config) -> ASGIApp:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
         yield {"server": state}
         await state.close()
+        if request_log is not None:
+            request_log.close()
 
     handlers = {
         AuditplaneError: problems.on_error,
@@ -90,7 +96,8 @@ def build(config: Config) -> ASGIApp:
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    measured = _Measured(app)
+    request_log = RequestLog() if config.log_requests else None
+    measured = _Measured(app, {route.endpoint: route.path for route in routes}, request_log)
     return measured
 
 
@@ -118,10 +125,10 @@ async def _drain(state: State, measured: "_Measured") -> None:
 
 
 class _Measured:
-    """Counts requests and measures the time until their answers begin."""
+    """Counts requests, measures the time until their answers begin, and logs them at their end."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, paths: Mapping[Any, str], request_log: RequestLog | None) -> None:
+        self._app, self._paths, self._log = app, paths, request_log
         self.idle = asyncio.Event()
         self.idle.set()
         self._under_way = 0
@@ -132,12 +139,19 @@ class _Measured:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        status = sent_bytes = 0
+        is_whole = False
 
         async def measured(message: Message) -> None:
+            nonlocal status, sent_bytes, is_whole
             if message["type"] == "http.response.start":
+                status = message["status"]
                 endpoint = scope.get("endpoint")
                 route = endpoint.__name__ if endpoint else "none"
-                metrics.count_request(route, scope["method"], message["status"], time.perf_counter() - began)
+                metrics.count_request(route, scope["method"], status, time.perf_counter() - began)
+            else:
+                sent_bytes += len(message.get("body", b""))
+                is_whole = not message.get("more_body", False)
             await send(message)
 
         self._under_way += 1
@@ -148,3 +162,24 @@ class _Measured:
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()
+            if self._log is not None:
+                self._log.add(self._line(scope, status, sent_bytes, is_whole, time.perf_counter() - began))
+
+    def _line(
+        self, scope: Scope, status: int, sent_bytes: int, is_whole: bool, seconds: float
+    ) -> Mapping[str, Any]:
+        """What is logged of a request; a path or a query may hold what is nobody's business."""
+        key: Key | None = scope.get(CALLER)
+        return {
+            "time": format_us(clock()),
+            "level": "info",
+            "message": "request",
+            "method": scope["method"],
+            "route": self._paths.get(scope.get("endpoint"), "none"),
+            "status": status,
+            "seconds": round(seconds, 6),
+            "bytes": sent_bytes,
+            "whole": is_whole,
+            "client": scope["client"][0],
+            **({} if key is None else {"key": key.id, "account": key.account}),
+        }

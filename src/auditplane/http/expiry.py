@@ -33,6 +33,7 @@ class _Account:
     due: float = inf
     round_began: float = -inf
     purging: bool = False
+    waits_since: float = inf
 
 
 class Expiry:
@@ -49,6 +50,11 @@ class Expiry:
         known = self._accounts.get(name)
         return known is not None and known.due <= self._monotonic()
 
+    def lag_seconds(self) -> float:
+        """For how long the oldest of what has expired waits to be destroyed."""
+        oldest = min((known.waits_since for known in self._accounts.values()), default=inf)
+        return max(0.0, self._monotonic() - oldest)
+
     def tend(self, name: str, store: AccountStore) -> bool:
         """Hides what has expired, and does a step of destroying it; says whether there is more to do."""
         now = self._monotonic()
@@ -62,6 +68,8 @@ class Expiry:
             known.due = min(known.due, known.looked + LOOK_SECONDS_MIN)
         if looking or known.purging:
             known.purging = self._purge(account, known, now)
+            waits = known.purging or forgetting.is_waiting(store)
+            known.waits_since = min(known.waits_since, now) if waits else inf
             if not store.empty_wal():
                 known.due = min(known.due, now + WAL_SECONDS)
         return known.purging

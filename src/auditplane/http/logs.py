@@ -18,11 +18,14 @@ from auditplane.checkpoint import Proof, SignerKey, format_proof
 from auditplane.errors import InvalidQuery, NotFound
 from auditplane.http import negotiation
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, json_answer, no_parameters, parameters
+from auditplane.http.metrics import CHECKPOINT_TIME
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import State
 from auditplane.http.streams import Steps, gzipped
 from auditplane.render import Form
+from auditplane.store import Signed
 from auditplane.tiles import parse_tile_path
+from auditplane.times import SECOND_US
 
 TEXT: Final = "text/plain; charset=utf-8"
 NDJSON: Final = negotiation.MEDIA_TYPES[Form.NDJSON]
@@ -45,11 +48,13 @@ async def checkpoint(request: Request) -> Response:
     account = _account(request, state)
     no_parameters(request)
 
-    def signed() -> bytes:
+    def signed() -> Signed:
         with state.folder.account(account) as store:
-            return log.checkpoint(store, state.log_key.for_account(account), state.clock).note
+            return log.checkpoint(store, state.log_key.for_account(account), state.clock)
 
-    return Response(await state.streams.run(signed), headers=PRIVATE, media_type=TEXT)
+    found = await state.streams.run(signed)
+    CHECKPOINT_TIME.set(found.at_us / SECOND_US)
+    return Response(found.note, headers=PRIVATE, media_type=TEXT)
 
 
 async def tile(request: Request) -> Response:
@@ -134,7 +139,9 @@ async def proven(state: State, account: str, event_id: str, signer: SignerKey) -
         with state.folder.account(account) as store:
             return log.proof(store, event_id, signer, state.clock)
 
-    return await state.streams.run(read)
+    found = await state.streams.run(read)
+    CHECKPOINT_TIME.set(found.signed.at_us / SECOND_US)
+    return found
 
 
 def proof_members(found: log.Proven) -> dict[str, Any]:

@@ -37,6 +37,35 @@ EVENTS_WAITING: Final = Gauge(
     "auditplane_events_waiting", "Events that wait to be committed.", multiprocess_mode="livesum"
 )
 STREAMS: Final = Gauge("auditplane_streams", "Long answers under way.", multiprocess_mode="livesum")
+COMMIT_SECONDS: Final = Histogram(
+    "auditplane_commit_seconds", "Time that a commit of events took, with its sync to the disk.",
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+)  # fmt: skip
+REFUSED: Final = Counter(
+    "auditplane_refused", "Requests that were refused as the server could not serve them.", ["reason"]
+)
+CHECKPOINT_TIME: Final = Gauge(
+    "auditplane_checkpoint_timestamp_seconds", "When the newest checkpoint that was served was signed.",
+    multiprocess_mode="max",
+)  # fmt: skip
+DISK_FREE: Final = Gauge(
+    "auditplane_disk_free_bytes", "Room that is left on the disk of the data folder.",
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+
+# Those of upkeep, which the process that runs the workers sets.
+UNSEALED: Final = Gauge(
+    "auditplane_unsealed_events", "Recorded events that upkeep has not come to.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+PURGE_LAG: Final = Gauge(
+    "auditplane_purge_lag_seconds", "For how long the oldest of what has expired waits to be destroyed.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+UPKEEP_FAILING: Final = Gauge(
+    "auditplane_upkeep_failing_accounts", "Accounts of which upkeep fails.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=512)

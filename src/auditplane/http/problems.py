@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from auditplane import errors
+from auditplane.http import metrics
 
 STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
@@ -52,6 +53,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     status = status_of(error)
     log_failure(request, error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        metrics.REFUSED.labels(type(error).__name__).inc()
     return problem(request, status, error.messages, advice(error))
 
 

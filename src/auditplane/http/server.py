@@ -49,7 +49,10 @@ SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
 HEADER_MILLISECONDS_MAX: Final = 30_000
-METRICS_BYTES: Final = {"counter": 64 * 1024, "gauge_livesum": 64 * 1024, "histogram": 1024 * 1024}
+METRICS_BYTES: Final = {
+    "counter": 64 * 1024, "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "gauge_mostrecent": 64 * 1024,
+    "gauge_livemostrecent": 64 * 1024, "histogram": 1024 * 1024,
+}  # fmt: skip
 
 # M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; bytes.
 _MALLOC: Final = {-8: 1, -3: 32 * 1024 * 1024, -1: 64 * 1024 * 1024}
@@ -58,9 +61,7 @@ _log = logging.getLogger(__name__)
 _LOGGERS: Final = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S%z"}
-    },
+    "formatters": {"line": {"()": "auditplane.http.lines.JsonLines"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
         "auditplane": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
@@ -88,6 +89,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         address = _address(config)
         admin_key = _prepare(folder)
         prepare(folder, config.log_name, config.log_key, clock)
+        _make_room_for_metrics(config.data / "metrics")
         keeper = Keeper(folder, Expiry(config.retention_days, clock))
         keeper.look_first()
         keeper.start()
@@ -347,6 +349,7 @@ class Keeper:
         self._again: set[str] = set()
         self._retry_at: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
+        self._unsealed: dict[str, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper")
 
@@ -379,6 +382,8 @@ class Keeper:
                 self._tend(name, partial(_settle, deadline=deadline))
 
     def _run(self) -> None:
+        from auditplane.http import metrics  # noqa: PLC0415 - after there is room for them
+
         pause = KEEPER_SECONDS
         while not self._stopping.wait(pause):
             began = time.monotonic()
@@ -391,6 +396,9 @@ class Keeper:
                 # Looking through very many accounts must not keep a processor busy.
                 spent = 0.0 if worked else time.monotonic() - began
                 pause = 0.0 if more else max(KEEPER_SECONDS, spent / KEEPER_SHARE_MAX)
+            metrics.UNSEALED.set(sum(self._unsealed.values()))
+            metrics.PURGE_LAG.set(self._expiry.lag_seconds())
+            metrics.UPKEEP_FAILING.set(len(self._troubles))
 
     def _look_around(self) -> tuple[bool, bool]:
         """Tends every account that was written to since it was last in order, or that something is due on.
@@ -426,6 +434,7 @@ class Keeper:
         try:
             with self._folder.account(name) as store:
                 more = bool(work(store))
+                self._unsealed[name] = store.count_tail()
         except Exception as error:  # noqa: BLE001 - the other accounts must not suffer
             if self._troubles.get(name) != str(error):
                 self._troubles[name] = str(error)

@@ -13,7 +13,8 @@ from auditplane.access import Access, Key, Right
 from auditplane.config import Config
 from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
-from auditplane.http.metrics import EVENTS_WAITING, STREAMS
+from auditplane.http.health import Health
+from auditplane.http.metrics import COMMIT_SECONDS, EVENTS_WAITING, STREAMS
 from auditplane.http.streams import Streams
 from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder
@@ -21,6 +22,8 @@ from auditplane.store.sqlite.folder import DataFolder
 API_KEY_HEADER = b"x-bindplane-api-key"
 ACCOUNT_HEADER = b"x-bindplane-account-id"
 GAUGE_SECONDS = 1.0
+CALLER = "auditplane.key"
+"""Where the scope of a request names the key that it was sent with."""
 
 
 class State:
@@ -31,7 +34,8 @@ class State:
         self._key_file = KeyFile(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
-        self.recorder = log.Recorder(self.folder, clock, self._deliver)
+        self.health = Health(config.data)
+        self.recorder = log.Recorder(self.folder, clock, self._deliver, COMMIT_SECONDS.observe)
         self._readers = ThreadPoolExecutor(limits.READER_THREADS, thread_name_prefix="reader")
         # Of their own, so that recording does not wait for readers.
         self._parsers = ThreadPoolExecutor(limits.PARSER_THREADS, thread_name_prefix="parser")
@@ -65,6 +69,7 @@ class State:
         key = self.access.authenticate(secrets.pop() if secrets else None)
         if any(account != key.account for account in accounts):
             raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
+        request.scope[CALLER] = key
         key.require(right)
         return key
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from auditplane import limits
 from auditplane.access import Session
 from auditplane.errors import Forbidden, NotAuthenticated
-from auditplane.http.state import State
+from auditplane.http.state import CALLER, State
 
 COOKIE: Final = "auditplane_session"
 SECURE_COOKIE: Final = "__Host-auditplane_session"
@@ -24,7 +24,9 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 def session(request: Request) -> Session:
     """The session of a request; raises NotAuthenticated."""
     state: State = request.state.server
-    return state.access.session(token(request))
+    found = state.access.session(token(request))
+    request.scope[CALLER] = found.key
+    return found
 
 
 def token(request: Request) -> str:
