@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx2
 import pytest
 
@@ -393,7 +394,7 @@ def test_a_key_is_refused_from_the_microsecond_it_expires(tmp_path: Path) -> Non
 
 
 def test_a_key_that_has_ended_is_refused_as_one_that_never_was(tmp_path: Path) -> None:
-    """By the same sentence after the same statements, each time: neither answer nor time tells which it is."""
+    """By the same sentence after the same statements, each time: nothing tells which it is."""
     now = [1_800_000_000 * SECOND_US]
     folder = DataFolder(tmp_path / "data")
     access = Access(folder, lambda: now[0])
@@ -403,9 +404,14 @@ def test_a_key_that_has_ended_is_refused_as_one_that_never_was(tmp_path: Path) -
     access.authenticate(expired)  # so that it is known
     now[0] += 5
     ran: list[str] = []
+
+    def note(_cursor: apsw.Cursor, sql: str, _bindings: object) -> bool:
+        ran.append(sql)
+        return True
+
     for connected in (access._connection, access._changes):
         with connected.use() as connection:
-            connection.exec_trace = lambda _cursor, sql, _bindings: not ran.append(sql)
+            connection.exec_trace = note
 
     def refused(use: Callable[[str], object], secret: str) -> tuple[str, list[str]]:
         ran.clear()
