@@ -181,7 +181,7 @@ class _Measured:
             "time": format_us(clock()),
             "level": "info",
             "message": "request",
-            "method": scope["method"],
+            "method": scope["method"] if scope["method"] in metrics.METHODS else "other",
             "route": self._paths.get(scope.get("endpoint"), "none"),
             "status": status,
             "seconds": round(seconds, 6),
