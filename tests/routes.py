@@ -4,6 +4,7 @@
 here who may use it, and it is attacked with all others.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from auditplane.http.page import assets
 from auditplane.http.page.sessions import COOKIE
 from tenants import Json, Tenant, event
 
+_addresses = itertools.count()
 ANYBODY: Final = frozenset({"anybody"})
 
 
@@ -42,6 +44,12 @@ class Things:
         """The token of a new session, and the session."""
         secret = self.tenant.key(role, description=self.text)[1]
         return self.access.open_session(secret)
+
+    def browser(self, token: str = "", **headers: str) -> httpx2.Client:
+        """One at an address of its own: who fails to sign in there keeps nobody else from it."""
+        number = next(_addresses)
+        address = f"127.2.{number // 250}.{number % 250 + 1}"
+        return self.tenant.client(None, address=address, **{**cookie(token), **headers})
 
     def new_event(self) -> str:
         """The id of a new event, in each member of which the text stands."""

@@ -18,7 +18,7 @@ import pytest
 
 from auditplane.access import Access
 from auditplane.query import Cursor, Order, Query, encode_cursor
-from routes import API, ROUTES, Served, Things, cookie, neutral
+from routes import API, ROUTES, Served, Things, neutral
 from server import Server, start
 from tenants import (
     COUNT,
@@ -231,13 +231,14 @@ def test_nothing_of_another_account_shows_or_changes(
         tenant.writer,
         tenant.client(tenant.key("reader", envelope=True)[1]),
     ]
-    people = [tenant.client(None, **cookie(token)) for token in (own.admin[0], own.reader[0])]
+    people = [own.browser(token) for token in (own.admin[0], own.reader[0])]
+    strangers = [own.browser(token) for token in ("x", own.admin[0]) for _ in range(20)]
     chosen = random.Random(23)
     answered = dict.fromkeys(range(200, 600), 0)
     for route, path, options in requests(tenant.server, victim, own.admin[1].csrf):
         if route.path in ("/sign-out", "/live"):
             continue  # these have tests of their own, as they end or never end
-        attackers = people if route.is_page else keys
+        attackers = keys if not route.is_page else strangers if "sign-in" in route.path else people
         attacker = attackers[0] if chosen.random() < 0.6 else chosen.choice(attackers)
         answer = asked(attacker, route.method, path, options)
         assert answer.status_code < 500, (route, path, options)
@@ -268,7 +269,7 @@ def test_what_another_account_has_is_as_what_nobody_has(
     if not names:
         return  # a file, a form of an export or a link is of no account
     callers = (
-        [tenant.client(None, **cookie(token)) for token in (own.admin[0], own.reader[0])]
+        [own.browser(token) for token in (own.admin[0], own.reader[0])]
         if route.is_page
         else [tenant.admin, tenant.reader, tenant.writer]
     )
@@ -318,7 +319,7 @@ def test_the_stream_of_new_events_tells_of_none_of_another_account(
     own = Things(tenant, access)
     tenant.record(*(event() for _ in range(5)))
     for after in ("-1", "0", "3"):
-        person = tenant.client(None, **cookie(own.reader[0]))
+        person = own.browser(own.reader[0])
         answer = asked(person, "GET", "/live", {"params": {"after": after, "user": ""}})
         assert b"event: news" in answer.content or b"event: at" in answer.content
         assert not victim.shows_in(answer)
