@@ -36,9 +36,15 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
-def client(url: str, secret: str | None = None, **headers: str) -> httpx2.Client:
-    """A client that sends a key with each request, and no header that was not asked for."""
-    made = httpx2.Client(base_url=url, timeout=60, verify=_NO_TLS)
+def client(
+    url: str, secret: str | None = None, *, address: str | None = None, **headers: str
+) -> httpx2.Client:
+    """A client that sends a key with each request, and no header that was not asked for.
+
+    It may have an address of its own, by which attempts to sign in are counted.
+    """
+    transport = httpx2.HTTPTransport(local_address=address, verify=_NO_TLS)
+    made = httpx2.Client(base_url=url, timeout=60, transport=transport)
     del made.headers["Accept"], made.headers["Accept-Encoding"]
     made.headers.update(headers)
     if secret:
@@ -76,9 +82,9 @@ class Tenant:
         """Revokes a key, as another process does."""
         self._access.revoke(key_id, account=self.account, by="tests")
 
-    def client(self, secret: str | None, **headers: str) -> httpx2.Client:
+    def client(self, secret: str | None, *, address: str | None = None, **headers: str) -> httpx2.Client:
         """A client that is closed with the test."""
-        return self._clients.enter_context(client(self.server.url, secret, **headers))
+        return self._clients.enter_context(client(self.server.url, secret, address=address, **headers))
 
     @cached_property
     def admin(self) -> httpx2.Client:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx2
 import pytest
 
@@ -388,6 +389,42 @@ def test_a_key_is_refused_from_the_microsecond_it_expires(tmp_path: Path) -> Non
     for now[0] in (end, end + 1):
         with pytest.raises(NotAuthenticated):
             access.authenticate(secret)
+    access.close()
+    folder.close()
+
+
+def test_a_key_that_has_ended_is_refused_as_one_that_never_was(tmp_path: Path) -> None:
+    """By the same sentence after the same statements, each time: nothing tells which it is."""
+    now = [1_800_000_000 * SECOND_US]
+    folder = DataFolder(tmp_path / "data")
+    access = Access(folder, lambda: now[0])
+    revoked_id, revoked = made(access)
+    access.revoke(revoked_id, account="default", by="tests")
+    _, expired = made(access, expires_us=now[0] + 5)
+    access.authenticate(expired)  # so that it is known
+    now[0] += 5
+    ran: list[str] = []
+
+    def note(_cursor: apsw.Cursor, sql: str, _bindings: object) -> bool:
+        ran.append(sql)
+        return True
+
+    for connected in (access._connection, access._changes):
+        with connected.use() as connection:
+            connection.exec_trace = note
+
+    def refused(use: Callable[[str], object], secret: str) -> tuple[str, list[str]]:
+        ran.clear()
+        with pytest.raises(NotAuthenticated) as caught:
+            use(secret)
+        return str(caught.value), list(ran)
+
+    for use in (access.authenticate, lambda secret: access.open_session(secret, address="192.0.2.1")):
+        for _ in range(3):
+            as_unknown = refused(use, new_secret())
+            assert as_unknown[1]
+            assert refused(use, revoked) == refused(use, expired) == as_unknown
+    assert len(access._known) == 0
     access.close()
     folder.close()
 

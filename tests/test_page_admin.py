@@ -76,6 +76,10 @@ def test_a_key_is_made_shown_once_used_and_revoked(open_page: OpenPage, tenant: 
     page.get_by_label("Ends").select_option("30")
     page.get_by_role("button", name="Make the key").click()
     secret = page.locator("#secret").inner_text()
+    command = f'curl -H "X-Bindplane-Api-Key: {secret}" -H "Content-Type: application/json"'
+    for part in (command, f"{tenant.server.url}/v1/audit-events"):
+        expect(page.locator(".made pre")).to_contain_text(part)
+        assert part in (page.locator(".made figcaption button").get_attribute("data-copy") or "")
     check_accessibility(page)
     assert tenant.client(secret).post("/v1/audit-events", json=events(1)).status_code == 201
     made = next(

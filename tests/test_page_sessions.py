@@ -677,6 +677,8 @@ def test_by_tls_the_cookie_is_a_secure_one(tmp_path: Path) -> None:
             got = cookie(answer)
             assert (got.key, got["secure"], got["path"]) == (f"__Host-{COOKIE}", True, "/")
             assert browser.get("/sign-in").status_code == 303
+            for path in ("/", "/v1/audit-events", "/health", "/nowhere", "/favicon.ico"):
+                assert browser.get(path).headers["Strict-Transport-Security"] == "max-age=31536000"
             plain = {"Cookie": f"{COOKIE}={got.value}"}
         with httpx2.Client(base_url=server.url, verify=False, headers=plain) as browser:
             assert browser.get("/sign-in").status_code == 200

@@ -30,6 +30,7 @@ class Config:
     workers: int
     tls_cert: Path | None
     tls_key: Path | None
+    tls_hsts: bool
     kinds_extra: tuple[str, ...]
     secret_words: tuple[str, ...]
     stall_seconds: int
@@ -127,6 +128,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "workers": Setting(_integer(1, WORKERS_MAX), 1, "How many processes serve requests."),
     "tls.cert": Setting(_path, None, "A file with the TLS certificate chain, PEM; goes with tls.key."),
     "tls.key": Setting(_path, None, "A file with the private key of the certificate, PEM."),
+    "tls.hsts": Setting(
+        _flag, True, "With TLS: have browsers use nothing else for this host (Strict-Transport-Security)."
+    ),
     "kinds.extra": Setting(_kinds, (), "Further values that resourceKind may have."),
     "details.secret-words": Setting(
         _texts, SECRET_WORDS, "A value in details whose key holds one of these is stored as [redacted]."
@@ -214,6 +218,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         workers=values["workers"],
         tls_cert=values["tls.cert"],
         tls_key=values["tls.key"],
+        tls_hsts=values["tls.hsts"],
         kinds_extra=values["kinds.extra"],
         secret_words=values["details.secret-words"],
         stall_seconds=values["streams.stall-seconds"],

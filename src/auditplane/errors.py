@@ -1,18 +1,29 @@
 """Every exception that Auditplane raises on purpose.
 
 One tree: `http` maps it to status codes by ancestry, `cli` to exit codes. Each message is one clear
-sentence for the person who reads it: what is wrong, and what would be right.
+sentence for the person who reads it: what is wrong, and what would be right. None repeats an API key that
+stood where none belongs: callers log what they are told.
 """
 
+import re
 from collections.abc import Sequence
+from typing import Final
+
+_KEY: Final = re.compile(r"ap_[0-9A-Za-z]{8,}")
+
+
+def without_keys(text: str) -> str:
+    """A text in which `ap_…` stands in place of all that may be an API key, or the beginning of one."""
+    return _KEY.sub("ap_…", text)
 
 
 class AuditplaneError(Exception):
     """Ancestor of all the others; `messages` holds one sentence for each thing that is wrong."""
 
     def __init__(self, *messages: str) -> None:
-        super().__init__(*messages)
-        self.messages: Sequence[str] = messages
+        told = tuple(map(without_keys, messages))
+        super().__init__(*told)
+        self.messages: Sequence[str] = told
 
     def __str__(self) -> str:
         return "; ".join(self.messages)

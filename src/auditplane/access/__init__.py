@@ -225,14 +225,24 @@ class Access:
         with translated(self._path.parent), self._mutex:
             self._forget_what_changed()
             key = self._known.get(hashed)
-            if key is None and is_well_formed(secret):
-                with self._connection.use() as connection:
-                    rows = fetch(connection, _QUERIES["key_by_hash"], (hashed,))
-                if rows:
-                    key = self._known[hashed] = _key(rows[0])
             if key is None or not key.works_at(now):
+                key = self._look_up(hashed, now) if is_well_formed(secret) else None
+            if key is None:
                 raise NotAuthenticated("The API key is unknown, expired or revoked.")
             self._used[key.id] = now
+        return key
+
+    def _look_up(self, hashed: bytes, now_us: int) -> Key | None:
+        """The key that has a hash, if it works.
+
+        One that has ended is looked up each time, as one that never was: the time tells nobody which it is.
+        """
+        self._known.pop(hashed, None)
+        with self._connection.use() as connection:
+            rows = fetch(connection, _QUERIES["working_key_by_hash"], (hashed, now_us))
+        if not rows:
+            return None
+        self._known[hashed] = key = _key(rows[0])
         return key
 
     def open_session(self, secret: str, *, address: str | None = None) -> tuple[str, Session]:

@@ -5,11 +5,10 @@
 """
 
 import os
-import re
 import sys
 from typing import Final
 
-from auditplane.errors import AuditplaneError, InvalidConfig
+from auditplane.errors import AuditplaneError, InvalidConfig, without_keys
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -50,7 +49,7 @@ def _run() -> None:
 
 
 def _end(message: str, status: int) -> None:
-    line = message if message.isprintable() else " ".join(message.split())
-    # One that was typed in the wrong place.
-    print(f"auditplane: {re.sub(r'ap_[0-9A-Za-z]{8,}', 'ap_…', line)}", file=sys.stderr)
+    # Texts of others may stand in it, and a terminal obeys some characters.
+    line = "".join(each if each.isprintable() or each.isspace() else "\ufffd" for each in message)
+    print(f"auditplane: {without_keys(' '.join(line.split()))}", file=sys.stderr)
     sys.exit(status)

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -21,6 +21,7 @@ from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import bodies, events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import Connections, break_off_all
+from auditplane.http.headers import WithHeaders
 from auditplane.http.lines import RequestLog
 from auditplane.http.page import rendering
 from auditplane.http.state import CALLER, State
@@ -30,8 +31,8 @@ from auditplane.times import format_us
 FLUSH_SECONDS: Final = 0.3
 
 
-def build(config: Config) -> ASGIApp:
-    """The application of a worker."""
+def routes(config: Config) -> Sequence[Route]:
+    """Everything that is served."""
     document = openapi.document(config.kinds_extra)
 
     async def health(request: Request) -> Response:
@@ -51,7 +52,7 @@ def build(config: Config) -> ASGIApp:
     async def served_openapi(_request: Request) -> Response:
         return JSONResponse(document)
 
-    routes = [
+    return [
         Route("/v1/audit-events", events.record, methods=["POST"]),
         Route("/v1/audit-events", events.list_events),
         Route("/v1/audit-events/download", events.download),
@@ -80,6 +81,11 @@ def build(config: Config) -> ASGIApp:
         *page.routes(),
     ]
 
+
+def build(config: Config) -> ASGIApp:
+    """The application of a worker."""
+    served = routes(config)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         state = State(config, clock)
@@ -96,11 +102,13 @@ def build(config: Config) -> ASGIApp:
         HTTPException: rendering.on_http_exception,
         Exception: problems.on_bug,
     }
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = Starlette(routes=served, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
     request_log = RequestLog() if config.log_requests else None
+    guarded = WithHeaders(app, hsts=config.tls_hsts)
+    paths = {route.endpoint: route.path for route in served}
     connections = Connections(config.port, config.connections, config.idle_seconds)
-    measured = _Measured(app, {route.endpoint: route.path for route in routes}, request_log, connections)
+    measured = _Measured(guarded, paths, request_log, connections)
     return measured
 
 
@@ -186,7 +194,7 @@ class _Measured:
             "time": format_us(clock()),
             "level": "info",
             "message": "request",
-            "method": scope["method"],
+            "method": scope["method"] if scope["method"] in metrics.METHODS else "other",
             "route": self._paths.get(scope.get("endpoint"), "none"),
             "status": status,
             "seconds": round(seconds, 6),

@@ -7,7 +7,6 @@ nobody can write lines of his own.
 import json
 import logging
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -15,13 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from auditplane.errors import without_keys
 from auditplane.times import format_us
 
 WAITING_MAX: Final = 10_000
 PAUSE_SECONDS: Final = 0.05
 STANDARD_ERROR: Final = 2
-
-_SECRET: Final = re.compile(r"ap_[0-9A-Za-z]{8,}")
 
 
 class JsonLines(logging.Formatter):
@@ -36,7 +34,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return _SECRET.sub("ap_…", json.dumps(told))
+        return without_keys(json.dumps(told))
 
 
 class RequestLog:

@@ -30,7 +30,12 @@ from auditplane.times import SECOND_US
 TEXT: Final = "text/plain; charset=utf-8"
 NDJSON: Final = negotiation.MEDIA_TYPES[Form.NDJSON]
 EXPIRED_HEADER: Final = "Auditplane-Expired"
-FOR_EVER: Final = "max-age=31536000, immutable"
+PUBLIC: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+OWN: Final = {
+    "Cache-Control": "private, max-age=31536000, immutable",
+    # Programs that share a cache may have keys of different accounts.
+    "Vary": "Authorization, X-Bindplane-Api-Key, X-Bindplane-Account-ID",
+}
 
 
 async def key(request: Request) -> Response:
@@ -70,9 +75,8 @@ async def tile(request: Request) -> Response:
         with state.folder.account(account) as store:
             return log.tile(store, wanted)
 
-    whose = "public" if state.config.log_public else "private"
-    headers = {"Cache-Control": f"{whose}, {FOR_EVER}"}
-    return Response(await state.streams.run(account, read), headers=headers, media_type=OCTETS)
+    cached = PUBLIC if state.config.log_public else OWN
+    return Response(await state.streams.run(account, read), headers=cached, media_type=OCTETS)
 
 
 async def consistency(request: Request) -> Response:

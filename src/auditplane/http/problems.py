@@ -96,7 +96,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = methods(request)
-        message = f"{request.method} can't be used here; these can: {headers['Allow']}."
+        method = errors.without_keys(request.method)
+        message = f"{method} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail
     return problem(request, status, [message], headers)

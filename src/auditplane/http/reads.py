@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from auditplane import limits
 from auditplane.access import Key
+from auditplane.errors import without_keys
 from auditplane.event import Rules, parse
 from auditplane.forgotten import KIND
 from auditplane.http.metrics import EVENTS_RECORDED
@@ -56,7 +57,7 @@ async def tell(
 
 
 def _event(key: Key, what: str, form: str, filters: Sequence[tuple[str, str]], size: int) -> dict[str, Any]:
-    clean = [(name, _CONTROL.sub("\ufffd", value)) for name, value in filters]
+    clean = [(name, _CONTROL.sub("\ufffd", without_keys(value))) for name, value in filters]
     told = ", ".join(f"{name}={value}" for name, value in clean)
     description = f"{what}: {told}" if told else what
     if len(description) > WHAT_CHARS_MAX:

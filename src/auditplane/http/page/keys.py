@@ -106,7 +106,6 @@ async def _page(
         fields=fields,
         problems=problems,
         made=made,
-        origin=str(request.base_url).rstrip("/"),
     )
 
 

@@ -102,6 +102,8 @@ def redirect(path: str, headers: Mapping[str, str] | None = None) -> Response:
 
 # What every template may use.
 _GLOBALS: Final[Mapping[str, Any]] = {
+    # Where the server is: what a request says of that is not believed. The browser knows (static/copying.js).
+    "SERVER": "https://SERVER",
     "FEW_EVENTS": 3,  # so few are those of keys, and somebody looks for how to begin
     "asset": assets.url,
     "format_us": format_us,

@@ -61,7 +61,8 @@ def by_https(request: Request) -> bool:
 
     Anybody may claim that, and gains nothing: he gets a cookie that only comes back by HTTPS.
     """
-    return "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", "").lower())
+    first, _, _ = request.headers.get("x-forwarded-proto", "").partition(",")  # each proxy adds its own
+    return "https" in (request.scope["scheme"], first.strip().lower())
 
 
 def check_csrf(request: Request, session: Session, form_value: str = "") -> None:

@@ -43,9 +43,7 @@ async def sign_in(request: Request) -> Response:
         token, _ = await state.streams.run(NOBODY, lambda: state.access.open_session(secret, address=address))
     except _REFUSALS as error:
         return _form(request, then, error)
-    answer = redirect(then)
-    sessions.keep(request, answer, token)
-    return answer
+    return await _signed_in(request, token, redirect(then))
 
 
 @page_route
@@ -59,9 +57,7 @@ async def follow(request: Request) -> Response:
         token, _ = await state.streams.run(NOBODY, lambda: state.access.follow_link(link, address=address))
     except _REFUSALS as error:
         return _form(request, paths.HOME, error)
-    answer = redirect(paths.HOME, {"Referrer-Policy": "no-referrer"})
-    sessions.keep(request, answer, token)
-    return answer
+    return await _signed_in(request, token, redirect(paths.HOME, {"Referrer-Policy": "no-referrer"}))
 
 
 @page_route
@@ -76,6 +72,17 @@ async def sign_out(request: Request) -> Response:
         sessions.check_csrf(request, session, fields.get(sessions.CSRF_FIELD, ""))
         await state.streams.run(NOBODY, lambda: state.access.close_session(token))
     sessions.drop(request, answer)
+    return answer
+
+
+async def _signed_in(request: Request, token: str, answer: Response) -> Response:
+    """An answer that signs in; the session that the browser had until now is over."""
+    state: State = request.state.server
+    with suppress(NotAuthenticated):
+        former = sessions.token(request)
+        state.access.session(former)
+        await state.streams.run(NOBODY, lambda: state.access.close_session(former))
+    sessions.keep(request, answer, token)
     return answer
 
 

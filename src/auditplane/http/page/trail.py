@@ -85,7 +85,6 @@ async def show_trail(request: Request, drawer: Mapping[str, object] | None = Non
         rows=found[0],
         foot=found[1],
         drawer=drawer,
-        origin=str(request.base_url).rstrip("/"),
     )
 
 

@@ -4,7 +4,7 @@
 import { watchConnection } from "./connection.js";
 import { drawCharts, redrawCharts } from "./chart.js";
 import { offerSuggestions } from "./combobox.js";
-import { enableCopying } from "./copying.js";
+import { enableCopying, nameServer } from "./copying.js";
 import { enableDates } from "./dates.js";
 import { enableDrawer } from "./drawer.js";
 import { enableExport } from "./exporting.js";
@@ -18,6 +18,7 @@ import { enableRows } from "./rows.js";
 function enhance(root) {
   showTimes(root);
   enableCopying(root);
+  nameServer(root);
   offerSuggestions(root);
   enableDates(root);
   drawCharts(root);
