@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from auditplane.errors import NotAcceptable
+from auditplane import limits
+from auditplane.errors import InvalidInput, NotAcceptable
 from auditplane.render import Form
 
 _QUALITY = re.compile(r"[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
@@ -62,9 +63,12 @@ def encoding(accept_encoding: Sequence[str]) -> str | None:
 
 
 def _weighted(headers: Sequence[str]) -> list[tuple[str, float]]:
-    """The values of some headers of one name, which are one list, with their weights."""
+    """The values of some headers of one name, which are one list, with their weights; raises InvalidInput."""
     found = []
-    for item in ",".join(headers).lower().split(","):
+    text = ",".join(headers).lower()
+    if len(text) > limits.ACCEPT_CHARS_MAX:
+        raise InvalidInput(f"What is accepted may have at most {limits.ACCEPT_CHARS_MAX:,} characters.")
+    for item in text.split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weights = [match[1] for part in parameters if (match := _QUALITY.fullmatch(part))]
         found.append((name, float(weights[0]) if weights else 1.0))

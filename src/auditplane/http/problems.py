@@ -69,10 +69,11 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 
 
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
-    """Logs an error that is the server's own, and counts it."""
+    """Counts an error that is the server's own, and logs it unless it only has too much to do."""
     status = status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         metrics.REFUSED.labels(type(error).__name__).inc()
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Unavailable):
         _log.error("%s %r: %d, %s", request.method, _logged_path(request), status, error)
 
 

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
 CONNECTIONS_MIN: Final = 100
+SWITCH_SECONDS: Final = 0.001
+"""Who records changes threads some times: while another computes, each change takes so long."""
 OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {
@@ -159,6 +162,7 @@ def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(shared, fcntl.LOCK_SH)
     _make_room_for_metrics(config.data / "metrics")
