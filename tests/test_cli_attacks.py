@@ -92,7 +92,7 @@ def test_no_name_of_an_account_is_a_path(
 )
 def test_no_message_commands_a_terminal(folder: Path, args: list[str]) -> None:
     """What was given stands in it without control characters, on one line."""
-    ran = run(*args, *(["--data", folder] if len(args) > 1 else []))
+    ran = run(*args, *(["--data", str(folder)] if len(args) > 1 else []))
     assert ran.returncode in (1, 2)
     assert ran.stderr.startswith("auditplane: ")
     assert ran.stderr.removesuffix("\n").isprintable()
