@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit bench torture docs screenshots dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench torture soak docs screenshots dist clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -59,6 +59,9 @@ docs: dev-env  ## make the documentation as a site, in ./site; a broken link is 
 
 torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, bit rot, kills (ARGS="cuts --cuts 1000")
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+
+soak: dev-env  ## load it for an hour in all ways at once (ARGS="--minutes 3")
+	@PYTHONPATH=tests $(BIN)/python -m torture.soak $(ARGS)
 
 screenshots: dev-env  ## make the pictures of the page in docs/pictures anew
 	@$(BIN)/python scripts/screenshots

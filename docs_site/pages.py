@@ -36,6 +36,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "api": "every path, parameter, answer and schema",
         "cli": "every command and flag",
         "configuration": "every setting, as flag, variable and line of a file",
+        "limits": "every bound of size, number and time",
         "errors": "every status and exit code: what causes it, and what to do",
     },
     "Project": {

@@ -485,19 +485,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_too_much_waiting_is_refused(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until there is room again; a first request is taken however large it is."""
-    monkeypatch.setattr(limits, "APPEND_EVENTS_WAITING_MAX", 10)
+    """Until there is room again; an account at full speed leaves another its share."""
+    monkeypatch.setattr(limits, "APPEND_EVENTS_WAITING_MAX", 12)
     delivered = Delivered()
     recorder = log.Recorder(folder, log.clock, delivered)
     with folder.account("default") as store, store._alone():
-        recorder.submit("default", log.Request(batch(11), "key", 0))
+        recorder.submit("default", log.Request(batch(6), "key", 0))
         with pytest.raises(Unavailable):
-            recorder.submit("another", log.Request(batch(1), "key", 1))
-        assert recorder.events_waiting == 11
+            recorder.submit("default", log.Request(batch(1), "key", 1))
+        recorder.submit("another", log.Request(batch(3), "key", 2))
+        with pytest.raises(Unavailable):
+            recorder.submit("third", log.Request(batch(7), "key", 3))
     wait_until(lambda: recorder.events_waiting == 0)
-    recorder.submit("default", log.Request(batch(7), "key", 2))
+    recorder.submit("default", log.Request(batch(6), "key", 4))
     recorder.close()
-    assert set(delivered.results) == {0, 2}
+    assert set(delivered.results) == {0, 2, 4}
 
 
 def test_an_account_that_can_not_be_opened(folder: DataFolder) -> None:

@@ -1,16 +1,22 @@
 """`python -m torture`: all attacks, or some of them, and a table of what came of them."""
 
 import argparse
+import dataclasses
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-from torture import faults, kills, powercut, rot
+from torture import abuse, faults, kills, powercut, rot
 
 CUTS_IN_A_SESSION: Final = 1_000
 WORKERS: Final = (1, 3)
+ABUSED_EVENTS: Final = 14_336
+
+_SCENARIOS: Final = [scenario.name for scenario in abuse.SCENARIOS]
 
 
 def main() -> int:
@@ -24,6 +30,14 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=2_000)
     parser.add_argument("--flips", type=int, default=5_000)
     parser.add_argument("--kills", type=int, default=1_000)
+    parser.add_argument(
+        "--scenarios",
+        nargs="*",
+        default=_SCENARIOS,
+        choices=_SCENARIOS,
+        help="of the part abuse; all by default",
+    )
+    parser.add_argument("--rounds", type=int, help="of each scenario of the part abuse")
     given = parser.parse_args()
     if unknown := set(given.parts) - _PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
@@ -35,9 +49,13 @@ def main() -> int:
 
 def _row(what: str, tried: str, problems: list[str], began: float) -> int:
     print(f"| {what} | {tried} | {len(problems)} | {time.monotonic() - began:,.0f} |", flush=True)
+    _tell(problems)
+    return 1 if problems else 0
+
+
+def _tell(problems: list[str]) -> None:
     for problem, count in Counter(problems).most_common():
         print(f"{count} times: {problem}", file=sys.stderr, flush=True)
-    return 1 if problems else 0
 
 
 def _cut(given: argparse.Namespace) -> int:
@@ -83,11 +101,28 @@ def _kill(given: argparse.Namespace) -> int:
     return worst
 
 
+def _abuse(given: argparse.Namespace) -> int:
+    print(f"\n{abuse.header()}", flush=True)
+    worst = 0
+    with tempfile.TemporaryDirectory(prefix="auditplane-abuse-") as name:
+        base = Path(name) / "data"
+        keys = abuse.made(base, ABUSED_EVENTS)
+        for scenario in abuse.SCENARIOS:
+            if scenario.name in given.scenarios:
+                rounds = min(scenario.rounds, given.rounds or scenario.rounds)
+                result = abuse.tried(dataclasses.replace(scenario, rounds=rounds), base, keys)
+                print(abuse.row(scenario, result), flush=True)
+                _tell([f"{scenario.name}: {problem}" for problem in result.problems])
+                worst |= bool(result.problems)
+    return worst
+
+
 _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cuts": _cut,
     "faults": _fail,
     "rot": _rot,
     "kills": _kill,
+    "abuse": _abuse,
 }
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class Config:
     retention_days: int
     record_reads: bool
     log_requests: bool
+    connections: int
+    idle_seconds: int
+    body_seconds: int
+    reads_per_minute: int
+    events_per_minute: int
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -133,6 +138,25 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "streams.stall-seconds": Setting(
         _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
+    "limits.connections": Setting(
+        _integer(100, 1_000_000), limits.CONNECTIONS_MAX, "How many connections a worker may have at a time."
+    ),
+    "limits.idle_seconds": Setting(
+        _integer(1, 3600), limits.IDLE_SECONDS_MAX, "Who is connected and asks for nothing is cut off then."
+    ),
+    "limits.body_seconds": Setting(
+        _integer(1, 3600), limits.BODY_SECONDS_MAX, "The body of a request must have arrived by then."
+    ),
+    "limits.reads_per_minute": Setting(
+        _integer(0, 100_000_000),
+        limits.READS_PER_MINUTE_MAX,
+        "How many requests a minute a key may send beside those that record; 0 is no bound.",
+    ),
+    "limits.events_per_minute": Setting(
+        _integer(0, 100_000_000),
+        limits.EVENTS_PER_MINUTE_MAX,
+        "How many events a minute a key may record; 0 is no bound.",
+    ),
     "server.log_requests": Setting(_flag, True, "Write a line to standard error for each request."),
     "log.name": Setting(
         _log_name, None, "The name of this server in the origin of its logs; fixed once the key is made."
@@ -204,6 +228,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         retention_days=values["audit_trail.retention_days"],
         record_reads=values["audit_trail.record_reads"],
         log_requests=values["server.log_requests"],
+        connections=values["limits.connections"],
+        idle_seconds=values["limits.idle_seconds"],
+        body_seconds=values["limits.body_seconds"],
+        reads_per_minute=values["limits.reads_per_minute"],
+        events_per_minute=values["limits.events_per_minute"],
     )
 
 

@@ -53,12 +53,16 @@ class Forbidden(AuditplaneError):
     """A valid key without the right to do this."""
 
 
-class TooManyAttempts(AuditplaneError):
-    """Signing in failed too often; it is refused for `retry_after_seconds`."""
+class TooManyRequests(AuditplaneError):
+    """More than is allowed in some time; it is refused for `retry_after_seconds`."""
 
     def __init__(self, *messages: str, retry_after_seconds: int = 1) -> None:
         super().__init__(*messages)
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyAttempts(TooManyRequests):
+    """Signing in failed too often."""
 
 
 class NotFound(AuditplaneError):

@@ -10,7 +10,7 @@ import threading
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,6 +29,7 @@ from auditplane.errors import (
 from auditplane.event import Batch, Event, Rules, decode_doc, encode_docs, parse
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
+from auditplane.shares import Shares
 from auditplane.store import Piece, Restored, Signed, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
@@ -291,14 +292,14 @@ class Recorder:
         self._all_answered = threading.Condition(self._mutex)
         # An account is here while a commit of its is under way or to come.
         self._queues: dict[str, deque[Request]] = {}
-        self._events_waiting = 0
+        self._waiting = Shares(limits.APPEND_EVENTS_WAITING_MAX)
         self._closed = False
         self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
 
     @property
     def events_waiting(self) -> int:
         """How many events have been submitted and not yet answered."""
-        return self._events_waiting
+        return self._waiting.total
 
     def submit(self, account: str, request: Request) -> None:
         """Queues a request; raises Unavailable when too much is waiting, or after `close`."""
@@ -306,9 +307,8 @@ class Recorder:
         with self._mutex:
             if self._closed:
                 raise Unavailable("The server is shutting down; try again in a moment.")
-            if self._events_waiting and self._events_waiting + count > limits.APPEND_EVENTS_WAITING_MAX:
+            if not self._waiting.take(account, count):
                 raise Unavailable("More events wait than the server can record; try again in a moment.")
-            self._events_waiting += count
             if account in self._queues:
                 self._queues[account].append(request)
                 return
@@ -323,7 +323,7 @@ class Recorder:
             self._deliver(list(zip(requests, results, strict=True)))
         finally:
             with self._mutex:
-                self._events_waiting -= sum(len(request.batch.events) for request in requests)
+                self._waiting.give_back(account, sum(len(request.batch.events) for request in requests))
                 again = bool(self._queues[account])
                 if not again:
                     del self._queues[account]
@@ -400,23 +400,28 @@ class Answer:
         texts = [render.head(self._form)]
         empty = True
         for pieces in self._reader.pieces(self._docs_bytes):
-            out: list[bytes] = []
-            for piece in pieces:
-                if self._passing and piece.frames:
-                    out += self._encoded(texts)
-                    out += piece.frames
-                    texts = []
-                else:
-                    texts += self._texts(piece)
-            held = [] if self._passing else texts[-1:]  # the last part of all ends otherwise
-            out += self._encoded(texts[: len(texts) - len(held)])
-            texts = held
+            out, texts = self._rendered(texts, pieces)
             empty = False
-            yield list(_gathered(out))
+            pieces.clear()  # beside a slow reader only what he has yet to take is kept
+            yield _gathered(out)
         last = texts.pop() if texts else b""
         texts.append(render.end(last, self._form))
         # An encoded body holds one frame at least.
         yield self._encoded(texts) or ([compress(b"")] if self._packed and empty else [])
+
+    def _rendered(self, texts: list[bytes], pieces: Sequence[Piece]) -> tuple[list[bytes], list[bytes]]:
+        """What is sent of the texts that were held back and of a step, and what of them is held back."""
+        out: list[bytes] = []
+        for piece in pieces:
+            if self._passing and piece.frames:
+                out += self._encoded(texts)
+                out += piece.frames
+                texts = []
+            else:
+                texts += self._texts(piece)
+        held = texts[-1:] if render.is_closed(self._form) else []  # the last part of all ends otherwise
+        out += self._encoded(texts[: len(texts) - len(held)])
+        return out, held
 
     def _texts(self, piece: Piece) -> Iterator[bytes]:
         if piece.docs:
@@ -459,18 +464,19 @@ class Entries:
             yield [compress(b"")]  # an encoded body holds one frame at least
 
 
-def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Small parts joined to such of about PART_BYTES."""
+def _gathered(parts: list[bytes]) -> list[bytes]:
+    """Small parts joined to such of about PART_BYTES; the list that is given is emptied."""
+    gathered: list[bytes] = []
     waiting: list[bytes] = []
     size = 0
-    for part in parts:
-        waiting.append(part)
-        size += len(part)
-        if size >= PART_BYTES:
-            yield b"".join(waiting)
+    parts.reverse()
+    while parts:
+        waiting.append(parts.pop())
+        size += len(waiting[-1])
+        if size >= PART_BYTES or not parts:
+            gathered.append(b"".join(waiting))
             waiting, size = [], 0
-    if size:
-        yield b"".join(waiting)
+    return gathered
 
 
 def page(store: AccountStore, query: Query, limit: int) -> tuple[list[bytes], Cursor | None, int]:

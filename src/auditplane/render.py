@@ -59,9 +59,17 @@ def line_end(form: Form) -> bytes:
     return b"\n" if form.is_csv else _separator(form)
 
 
+_CLOSING: Final = {Form.JSON: b"]\n", Form.ENVELOPE: b"]}\n"}
+
+
+def is_closed(form: Form) -> bool:
+    """Whether something comes after the last event, so that its part ends otherwise than the others."""
+    return form in _CLOSING
+
+
 def end(last: bytes, form: Form) -> bytes:
     """The end of an answer, made from its last part: the body, or where that is empty the head."""
-    closing = {Form.JSON: b"]\n", Form.ENVELOPE: b"]}\n"}.get(form)
+    closing = _CLOSING.get(form)
     return last if closing is None else last.removesuffix(_separator(form)) + closing
 
 

@@ -19,8 +19,8 @@ from auditplane import __version__, limits
 from auditplane.access import Key
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
-from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
-from auditplane.http.connections import break_off_all
+from auditplane.http import bodies, events, evidence, keys, logs, metrics, openapi, page, problems, retention
+from auditplane.http.connections import Connections, break_off_all
 from auditplane.http.headers import WithHeaders
 from auditplane.http.lines import RequestLog
 from auditplane.http.page import rendering
@@ -90,7 +90,9 @@ def build(config: Config) -> ASGIApp:
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         state = State(config, clock)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
+        watch = asyncio.create_task(connections.watch())
         yield {"server": state}
+        watch.cancel()
         await state.close()
         if request_log is not None:
             request_log.close()
@@ -103,8 +105,10 @@ def build(config: Config) -> ASGIApp:
     app = Starlette(routes=served, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
     request_log = RequestLog() if config.log_requests else None
+    connections = Connections(config.port, config.connections, config.idle_seconds)
     guarded = WithHeaders(app, hsts=config.tls_hsts)
-    measured = _Measured(guarded, {route.endpoint: route.path for route in served}, request_log)
+    paths = {route.endpoint: route.path for route in served}
+    measured = _Measured(guarded, paths, request_log, connections)
     return measured
 
 
@@ -134,8 +138,14 @@ async def _drain(state: State, measured: "_Measured") -> None:
 class _Measured:
     """Counts requests, measures the time until their answers begin, and logs them at their end."""
 
-    def __init__(self, app: ASGIApp, paths: Mapping[Any, str], request_log: RequestLog | None) -> None:
-        self._app, self._paths, self._log = app, paths, request_log
+    def __init__(
+        self,
+        app: ASGIApp,
+        paths: Mapping[Any, str],
+        request_log: RequestLog | None,
+        connections: Connections,
+    ) -> None:
+        self._app, self._paths, self._log, self._connections = app, paths, request_log, connections
         self.idle = asyncio.Event()
         self.idle.set()
         self._under_way = 0
@@ -163,9 +173,12 @@ class _Measured:
 
         self._under_way += 1
         self.idle.clear()
+        self._connections.begin(scope["client"])
         try:
             await self._app(scope, receive, measured)
         finally:
+            self._connections.end(scope["client"])
+            bodies.let_go(scope)
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()

@@ -1,4 +1,8 @@
-"""Request bodies: read with bounds of size and time, before and after decompression."""
+"""Request bodies: read with bounds of size and time, before and after decompression.
+
+All bodies together have a bound, too, of which each account has a share, from their first byte until their
+requests are answered.
+"""
 
 import asyncio
 import sys
@@ -7,9 +11,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from auditplane import limits
-from auditplane.errors import InvalidInput, RequestTimeout, TooLarge, UnsupportedMedia
+from auditplane.access import Key
+from auditplane.errors import InvalidInput, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
+from auditplane.http.state import CALLER
+from auditplane.shares import Shares
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -19,21 +27,43 @@ else:
 _WINDOW_BYTES: Final = 64 * 1024
 
 
+_HELD: Final = "auditplane.held"
+_room: Final = Shares(limits.BODIES_BYTES_MAX)
+
+
 async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> bytes:
     """The body as it was sent.
 
-    Raises TooLarge beyond `bytes_max`, and RequestTimeout after BODY_SECONDS_MAX.
+    Raises TooLarge beyond `bytes_max`, RequestTimeout when it takes too long, and Unavailable when the bodies
+    of the account, or of all whom nobody knows yet, take too much room.
     """
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > bytes_max:
         raise _too_large(bytes_max)
+    seconds = request.state.server.config.body_seconds
     try:
-        async with asyncio.timeout(limits.BODY_SECONDS_MAX):
+        async with asyncio.timeout(seconds):
             return await _receive(request, bytes_max)
     except TimeoutError:
         raise RequestTimeout(
-            f"The body did not arrive within {limits.BODY_SECONDS_MAX:.0f} seconds; nothing was stored."
+            f"The body did not arrive within {seconds} seconds; nothing was stored."
         ) from None
+
+
+def hold(scope: Scope, size: int) -> None:
+    """Takes room for so many bytes until the request is answered; raises Unavailable."""
+    key: Key | None = scope.get(CALLER)
+    account, held = scope.setdefault(_HELD, ("" if key is None else key.account, 0))
+    if not _room.take(account, size):
+        raise Unavailable("More is being sent than the server can take; send it again in a moment.")
+    scope[_HELD] = account, held + size
+
+
+def let_go(scope: Scope) -> None:
+    """Gives back what the body of a request took."""
+    account, held = scope.pop(_HELD, ("", 0))
+    if held:
+        _room.give_back(account, held)
 
 
 async def _receive(request: Request, bytes_max: int) -> bytes:
@@ -44,10 +74,12 @@ async def _receive(request: Request, bytes_max: int) -> bytes:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise InvalidInput("The connection ended before the body did; nothing was stored.")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
+        chunk = message.get("body", b"")
+        size += len(chunk)
         if size > bytes_max:
             raise _too_large(bytes_max)
+        hold(request.scope, len(chunk))
+        chunks.append(chunk)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -1,52 +1,156 @@
-"""Breaking off connections by force.
+"""The connections of this process: cutting off those that ask for nothing, and breaking off answers.
 
-The server below ends a body that was not finished as it should, but only once the reader has taken all that
-waits for it, and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
+The server below waits for ever for the first byte of a connection, and between two requests of HTTP/2. So who
+has no request under way is cut off after a while, and soon where there are nearly as many as there may be.
+
+It ends a body that was not finished as it should, but only once the reader has taken all that waits for it,
+and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
 """
 
+import asyncio
 import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from auditplane import limits
+from auditplane.http.metrics import CONNECTIONS
+
 Address = Sequence[Any]
 """IP address and port, and what else an address may have."""
+Peer = tuple[str, str]
+"""IP address and port of who is connected."""
+CROWDED_SHARE: Final = 0.75
+LOOK_SECONDS: Final = 5.0
+LOOK_SECONDS_CROWDED: Final = 1.0
 
+# From the last look; a descriptor may be another's by now.
+_seen: Final[dict[Peer, int]] = {}
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def break_off(clients: Iterable[Address]) -> None:
     """Resets the connections from some addresses."""
-    wanted = set(map(_text, clients))
-    if wanted:
-        _reset(lambda connection: _text(connection.getpeername()) in wanted)
+    wanted = set(map(_peer, clients))
+    # Most were there when they were last looked at: to go through thousands for each would take too long.
+    seen = [_seen[peer] for peer in wanted if peer in _seen]
+    for descriptors in (seen, None):
+        if not wanted:
+            return
+        for _, connection in _connections(descriptors=descriptors):
+            with suppress(OSError):
+                peer = _peer(connection.getpeername())
+                if peer in wanted:
+                    _reset(connection)
+                    wanted.discard(peer)
 
 
 def break_off_all(port: int) -> None:
     """Resets every connection to a port of this process."""
-    _reset(lambda connection: bool(connection.getpeername()) and connection.getsockname()[1] == port)
+    for _, connection in _connections(port):
+        _reset(connection)
 
 
-def _text(address: Address) -> tuple[str, str]:
+class Connections:
+    """Who is connected to a port of this process, and since when without a request; for one thread."""
+
+    def __init__(self, port: int, connections_max: int, idle_seconds: float) -> None:
+        self._port, self._max, self._idle_seconds = port, connections_max, idle_seconds
+        self._busy: Counter[Peer] = Counter()
+        self._idle_since: dict[Peer, float] = {}
+
+    def begin(self, address: Address) -> None:
+        """A request of this peer is under way."""
+        self._busy[_peer(address)] += 1
+
+    def end(self, address: Address) -> None:
+        """One less is."""
+        peer = _peer(address)
+        self._busy[peer] -= 1
+        if not self._busy[peer]:
+            del self._busy[peer]
+            self._idle_since[peer] = time.monotonic()
+
+    async def watch(self) -> None:
+        """Cuts off who is idle, again and again."""
+        while True:
+            crowded = await self.cut_idle()
+            await asyncio.sleep(LOOK_SECONDS_CROWDED if crowded else LOOK_SECONDS)
+
+    async def cut_idle(self) -> bool:
+        """Resets who has been idle for too long; says whether there are nearly as many as there may be."""
+        peers = await asyncio.to_thread(_look, self._port)
+        now = time.monotonic()
+        CONNECTIONS.set(len(peers))
+        idle = [peer for peer in peers if peer not in self._busy]
+        self._idle_since = {peer: self._idle_since.get(peer, now) for peer in idle}
+        crowded = len(peers) > self._max * CROWDED_SHARE
+        seconds = min(limits.IDLE_SECONDS_CROWDED, self._idle_seconds) if crowded else self._idle_seconds
+        late = {peer for peer, since in self._idle_since.items() if now - since >= seconds}
+        if late:
+            await asyncio.to_thread(_break_off_idle, self._port, late, self._busy)
+        return crowded
+
+
+def _look(port: int) -> dict[Peer, int]:
+    """Who is connected to a port of this process, and by which descriptor."""
+    _seen.clear()
+    for descriptor, connection in _connections(port):
+        with suppress(OSError):  # it has just ended
+            _seen[_peer(connection.getpeername())] = descriptor
+    return _seen
+
+
+def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> None:
+    for _, connection in _connections(port):
+        with suppress(OSError):
+            peer = _peer(connection.getpeername())
+            if peer in late and peer not in busy:  # who has just asked is no longer idle
+                _reset(connection)
+
+
+def _peer(address: Address) -> Peer:
     return str(address[0]).partition("%")[0], str(address[1])
 
 
-def _reset(wanted: Callable[[socket.socket], bool]) -> None:
-    for path in list(Path("/dev/fd").iterdir()):
-        # On a copy, as the server may close a descriptor meanwhile and use its number again.
-        copy = _copy(int(path.name))
-        if copy is None:
-            continue
-        with copy:
-            try:
-                if copy.family in (socket.AF_INET, socket.AF_INET6) and wanted(copy):
-                    copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-                    copy.shutdown(socket.SHUT_RD)  # the server sees an end and closes, which is the reset
-            except OSError:
-                continue  # it listens, or has just ended
+def _reset(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has just ended
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        connection.shutdown(socket.SHUT_RD)  # the server sees an end and closes, which is the reset
+
+
+def _connections(
+    port: int | None = None, descriptors: Iterable[int] | None = None
+) -> Iterator[tuple[int, socket.socket]]:
+    """The connections of this process, to a port or all, and their descriptors; each until the next.
+
+    Copies, as the server may close a descriptor meanwhile and use its number again.
+    """
+    if descriptors is None:
+        descriptors = [int(path.name) for path in Path("/dev/fd").iterdir()]
+    for descriptor in descriptors:
+        copy = _copy(descriptor)
+        if copy is not None:
+            with copy:
+                if _is_to(copy, port):
+                    yield descriptor, copy
+
+
+def _is_to(connection: socket.socket, port: int | None) -> bool:
+    try:
+        return (
+            connection.family in (socket.AF_INET, socket.AF_INET6)
+            and bool(connection.getpeername())
+            and (port is None or connection.getsockname()[1] == port)
+        )
+    except OSError:
+        return False  # it listens, or has just ended
 
 
 def _copy(descriptor: int) -> socket.socket | None:

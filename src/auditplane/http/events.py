@@ -44,14 +44,19 @@ async def record(request: Request) -> Response:
     rules = state.rules(key.account)
     reading = partial(_parse, body, encoding, rules, lines=media != JSON)
     small = len(body) <= INLINE_BYTES_MAX and not encoding
-    batch = reading() if small else await state.parse(reading)
+    batch, size = reading() if small else await state.parse(key.account, reading)
+    bodies.hold(request.scope, size - len(body))
+    del body, reading
+    state.take_events(key, len(batch.events))
     ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))
     return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
 
 
-def _parse(body: bytes, encoding: str, rules: Rules, *, lines: bool) -> Batch:
-    return parse(bodies.decode(body, encoding), rules, lines=lines)
+def _parse(body: bytes, encoding: str, rules: Rules, *, lines: bool) -> tuple[Batch, int]:
+    """The events of a body, and how many bytes they are without its encoding."""
+    text = bodies.decode(body, encoding)
+    return parse(text, rules, lines=lines), len(text)
 
 
 async def list_events(request: Request) -> Response:
@@ -118,7 +123,7 @@ async def count(request: Request) -> Response:
         with state.folder.account(key.account) as store:
             return log.count(store, query)
 
-    return json_answer({"count": await state.streams.run(counted)})
+    return json_answer({"count": await state.streams.run(key.account, counted)})
 
 
 async def get(request: Request) -> Response:
@@ -132,7 +137,7 @@ async def get(request: Request) -> Response:
         with state.folder.account(key.account) as store:
             return log.get(store, event_id)
 
-    return Response(await state.streams.run(found), headers=PRIVATE, media_type=JSON)
+    return Response(await state.streams.run(key.account, found), headers=PRIVATE, media_type=JSON)
 
 
 def json_answer(value: object, status: int = 200) -> Response:
@@ -176,7 +181,7 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
         body = render.end(render.head(form) + render.body(docs, form), form)
         return encoded(body, encoding), cursor, size
 
-    body, cursor, size = await state.streams.run(made)
+    body, cursor, size = await state.streams.run(key.account, made)
     headers = {**PRIVATE, LOG_SIZE_HEADER: str(size)}
     if encoding:
         headers["Content-Encoding"] = encoding
@@ -216,7 +221,7 @@ async def _stream(
     all_headers = {**PRIVATE, **headers}
     if encoding:
         all_headers["Content-Encoding"] = encoding
-    answer = await state.streams.start(steps, all_headers, media_type)
+    answer = await state.streams.start(key.account, steps, all_headers, media_type)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
     return answer
 

@@ -27,7 +27,7 @@ async def list_keys(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.MANAGE)
     no_parameters(request)
-    keys = await state.streams.run(lambda: state.access.keys(key.account))
+    keys = await state.streams.run(key.account, lambda: state.access.keys(key.account))
     return json_answer({"apiKeys": [each.shown() for each in keys]})
 
 
@@ -50,7 +50,7 @@ async def create(request: Request) -> Response:
             envelope=wanted.envelope,
         )
 
-    new, secret = await state.streams.run(made)
+    new, secret = await state.streams.run(key.account, made)
     return json_answer({**new.shown(), "key": secret}, 201)
 
 
@@ -61,7 +61,7 @@ async def revoke(request: Request) -> Response:
     no_parameters(request)
     key_id: str = request.path_params["id"]
     await state.streams.run(
-        lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
+        key.account, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
     )
     return Response(None, 204)
 

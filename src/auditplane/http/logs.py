@@ -57,7 +57,7 @@ async def checkpoint(request: Request) -> Response:
         with state.folder.account(account) as store:
             return log.checkpoint(store, state.log_key.for_account(account), state.clock)
 
-    found = await state.streams.run(signed)
+    found = await state.streams.run(account, signed)
     CHECKPOINT_TIME.set(found.at_us / SECOND_US)
     return Response(found.note, headers=PRIVATE, media_type=TEXT)
 
@@ -76,7 +76,7 @@ async def tile(request: Request) -> Response:
             return log.tile(store, wanted)
 
     cached = PUBLIC if state.config.log_public else OWN
-    return Response(await state.streams.run(read), headers=cached, media_type=OCTETS)
+    return Response(await state.streams.run(account, read), headers=cached, media_type=OCTETS)
 
 
 async def consistency(request: Request) -> Response:
@@ -94,7 +94,7 @@ async def consistency_answer(request: Request, account: str) -> Response:
         with state.folder.account(account) as store:
             return log.consistency(store, old, new)
 
-    hashes = [base64.b64encode(each).decode() for each in await state.streams.run(path)]
+    hashes = [base64.b64encode(each).decode() for each in await state.streams.run(account, path)]
     return json_answer({"from": old, "to": new, "path": hashes})
 
 
@@ -116,7 +116,7 @@ async def events(request: Request) -> Response:
             yield from gzipped(found) if encoding == "gzip" else found
 
     headers = {**PRIVATE, **({"Content-Encoding": encoding} if encoding else {})}
-    answer = await state.streams.start(steps, headers, NDJSON)
+    answer = await state.streams.start(account, steps, headers, NDJSON)
     answer.headers[LOG_SIZE_HEADER] = str(made[0].size)
     answer.headers[EXPIRED_HEADER] = str(made[0].expired)
     return answer
@@ -143,7 +143,7 @@ async def proven(state: State, account: str, event_id: str, signer: SignerKey) -
         with state.folder.account(account) as store:
             return log.proof(store, event_id, signer, state.clock)
 
-    found = await state.streams.run(read)
+    found = await state.streams.run(account, read)
     CHECKPOINT_TIME.set(found.signed.at_us / SECOND_US)
     return found
 

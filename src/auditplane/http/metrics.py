@@ -36,6 +36,7 @@ EVENTS_RECORDED: Final = Counter("auditplane_events_recorded", "Events that were
 EVENTS_WAITING: Final = Gauge(
     "auditplane_events_waiting", "Events that wait to be committed.", multiprocess_mode="livesum"
 )
+CONNECTIONS: Final = Gauge("auditplane_connections", "Open connections.", multiprocess_mode="livesum")
 STREAMS: Final = Gauge("auditplane_streams", "Long answers under way.", multiprocess_mode="livesum")
 COMMIT_SECONDS: Final = Histogram(
     "auditplane_commit_seconds", "Time that a commit of events took, with its sync to the disk.",

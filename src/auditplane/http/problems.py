@@ -19,7 +19,7 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
     errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
-    errors.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -54,8 +54,6 @@ async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     log_failure(request, error)
-    if is_own(error):
-        metrics.REFUSED.labels(type(error).__name__).inc()
     return problem(request, status_of(error), told(error), advice(error))
 
 
@@ -71,7 +69,7 @@ def is_own(error: errors.AuditplaneError) -> bool:
 
 def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
     """The headers that say what the caller can do: show a key, or try again later."""
-    if isinstance(error, errors.TooManyAttempts):
+    if isinstance(error, errors.TooManyRequests):
         return {"Retry-After": str(error.retry_after_seconds)}
     match status_of(error):
         case HTTPStatus.UNAUTHORIZED:
@@ -82,8 +80,9 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 
 
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
-    """Logs an error that is the server's own."""
+    """Logs an error that is the server's own, and counts it."""
     if is_own(error):
+        metrics.REFUSED.labels(type(error).__name__).inc()
         _log.error("%s %r: %d, %s", request.method, _logged_path(request), status_of(error), error)
 
 

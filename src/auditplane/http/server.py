@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -33,6 +34,7 @@ from auditplane import limits
 from auditplane.access import Access
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
+from auditplane.http import rates
 from auditplane.http.expiry import Expiry
 from auditplane.log import clock
 from auditplane.rotation import prepare
@@ -48,7 +50,9 @@ DUE_SECONDS_MAX: Final = 0.25
 SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
-HEADER_MILLISECONDS_MAX: Final = 30_000
+CONNECTIONS_MIN: Final = 100
+OPEN_FILES_BESIDE: Final = 512
+"""Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {
     "counter": 64 * 1024, "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "gauge_mostrecent": 64 * 1024,
     "gauge_livemostrecent": 64 * 1024, "histogram": 1024 * 1024,
@@ -104,7 +108,8 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
 
 def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> None:
     multiprocessing.set_start_method("spawn", force=True)
-    _raise_open_files_limit()
+    room = max(CONNECTIONS_MIN, _raised_open_files() - OPEN_FILES_BESIDE)
+    config = replace(config, connections=min(config.connections, room))
     granian: Any = Granian(
         "auditplane.http.server",
         address=address,
@@ -114,10 +119,14 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
         workers=config.workers,
         websockets=False,
         backlog=4096,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS_MAX),
-        # It would take 16 MiB of headers a request, which cost their sender a few bytes: HPACK packs them.
+        # A connection counts as one request there.
+        backpressure=config.connections,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=limits.HEADER_SECONDS_MAX * 1000, max_buffer_size=limits.HEADER_BYTES_MAX
+        ),
         http2_settings=HTTP2Settings(
             max_headers_size=limits.HEADER_BYTES_MAX,
+            max_send_buffer_size=limits.HEADER_BYTES_MAX,
             max_concurrent_streams=limits.REQUESTS_PER_CONNECTION_MAX,
         ),
         log_level=LogLevels.error,
@@ -227,6 +236,7 @@ def _prepare(folder: DataFolder) -> Path | None:
         except (AuditplaneError, OSError) as error:
             _log.error("the account %s can't be opened: %s", name, error)
     _prepare_metrics(folder.path)
+    rates.prepare(folder.path)
     return admin_key
 
 
@@ -297,11 +307,13 @@ def _address(config: Config) -> str:
     return str(address[0])
 
 
-def _raise_open_files_limit() -> None:
-    """Each connection and each open account takes a few of them, and systems start with 1,024."""
+def _raised_open_files() -> int:
+    """How many files a process may have open, as many as the system lets it: most start with 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    few, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limits.CONNECTIONS_MAX + OPEN_FILES_BESIDE if few == resource.RLIM_INFINITY else few
 
 
 def _announce(config: Config, ready: Callable[[], None]) -> None:

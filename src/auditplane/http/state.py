@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -15,9 +15,13 @@ from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
 from auditplane.http.health import Health
 from auditplane.http.metrics import COMMIT_SECONDS, EVENTS_WAITING, STREAMS
+from auditplane.http.rates import Rates
 from auditplane.http.streams import Streams
+from auditplane.http.turns import Turns
 from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder
+
+T = TypeVar("T")
 
 API_KEY_HEADER = b"x-bindplane-api-key"
 ACCOUNT_HEADER = b"x-bindplane-account-id"
@@ -36,9 +40,10 @@ class State:
         self.access = Access(self.folder, clock)
         self.health = Health(config.data)
         self.recorder = log.Recorder(self.folder, clock, self._deliver, COMMIT_SECONDS.observe)
-        self._readers = ThreadPoolExecutor(limits.READER_THREADS, thread_name_prefix="reader")
+        self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX)
         # Of their own, so that recording does not wait for readers.
-        self._parsers = ThreadPoolExecutor(limits.PARSER_THREADS, thread_name_prefix="parser")
+        self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
+        self._rates = Rates(config.data)
         self.streams = Streams(self._readers, config.stall_seconds)
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._write_last_use()), asyncio.create_task(self._measure())]
@@ -54,13 +59,14 @@ class State:
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self.recorder.close)
-        await asyncio.to_thread(self._readers.shutdown)
-        await asyncio.to_thread(self._parsers.shutdown)
+        await asyncio.to_thread(self._readers.close)
+        await asyncio.to_thread(self._parsers.close)
+        self._rates.close()
         self.access.close()
         self.folder.close()
 
     def key(self, request: Request, right: Right) -> Key:
-        """The key of a request, which has a right; raises NotAuthenticated or Forbidden."""
+        """The key of a request, which has a right; raises NotAuthenticated, Forbidden and TooManyRequests."""
         secrets, accounts = _presented(request.scope["headers"])
         if len(secrets) > 1:
             raise NotAuthenticated(
@@ -71,11 +77,21 @@ class State:
             raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
         request.scope[CALLER] = key
         key.require(right)
+        if right is not Right.RECORD:
+            self.take_read(key)
         return key
 
-    async def parse(self, reading: Callable[[], Batch]) -> Batch:
-        """Reads a large body on a thread."""
-        return await self._loop.run_in_executor(self._parsers, reading)
+    def take_read(self, key: Key) -> None:
+        """Counts a request to read, or to change something; raises TooManyRequests."""
+        self._rates.take("requests", key.id, 1, self.config.reads_per_minute)
+
+    def take_events(self, key: Key, count: int) -> None:
+        """Counts events that a key is about to record; raises TooManyRequests."""
+        self._rates.take("events", key.id, count, self.config.events_per_minute)
+
+    async def parse(self, account: str, reading: Callable[[], T]) -> T:
+        """Reads a large body on a thread, in the turn of an account; raises Unavailable."""
+        return await asyncio.wrap_future(self._parsers.submit(account, reading))
 
     async def record(self, account: str, batch: Batch, by: str) -> Sequence[str]:
         """Records a batch; returns the ids once they are on disk."""

@@ -10,7 +10,6 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from itertools import chain
 from typing import TypeAlias, TypeVar
@@ -21,6 +20,8 @@ from starlette.types import Receive, Scope, Send
 from auditplane import limits
 from auditplane.errors import AuditplaneError, Unavailable
 from auditplane.http.connections import Address, break_off
+from auditplane.http.turns import Turns
+from auditplane.shares import Shares
 from auditplane.zstd import compress
 
 T = TypeVar("T")
@@ -43,7 +44,9 @@ def gzipped(steps: Iterable[list[bytes]]) -> Steps:
     """A gzip body of some steps."""
     pack = zlib.compressobj(level=3, wbits=31)
     for parts in steps:
-        yield list(filter(None, map(pack.compress, parts)))
+        packed = list(filter(None, map(pack.compress, parts)))
+        parts.clear()
+        yield packed
     yield [pack.flush()]
 
 
@@ -62,9 +65,10 @@ MakeSteps: TypeAlias = Callable[[int], Steps]
 
 
 class Stepper:
-    """The steps of an answer, made one at a time on whatever thread asks."""
+    """The steps of an answer to an account, made one at a time on whatever thread asks."""
 
-    def __init__(self, make: MakeSteps, step_bytes: int) -> None:
+    def __init__(self, account: str, make: MakeSteps, step_bytes: int) -> None:
+        self.account = account
         self._make, self._step_bytes = make, step_bytes
         self._steps: Steps | None = None
         self._closed = False
@@ -90,16 +94,16 @@ class Stepper:
 class Streams:
     """The long answers under way in this worker."""
 
-    def __init__(self, threads: Executor, stall_seconds: float) -> None:
+    def __init__(self, threads: Turns, stall_seconds: float) -> None:
         self.stall_seconds = stall_seconds
         self._threads = threads
+        self._shares = Shares(limits.STREAMS_MAX)
         self._tasks: dict[asyncio.Task[None], Address] = {}
-        self._begun = 0
         self._closing = False
 
     def __len__(self) -> int:
         """How many there are, from before their first step to their end."""
-        return self._begun
+        return self._shares.total
 
     def cut(self) -> None:
         """Breaks off all of them, and those that begin from now on."""
@@ -108,17 +112,23 @@ class Streams:
         for task in self._tasks:
             task.cancel()
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Runs a function on a reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def run(self, account: str, function: Callable[[], T]) -> T:
+        """Runs a function on a reading thread, in the turn of an account; raises Unavailable."""
+        return await asyncio.wrap_future(self._threads.submit(account, function))
 
-    async def start(self, make: MakeSteps, headers: Mapping[str, str], media_type: str) -> "StreamedAnswer":
-        """An answer of the steps that `make` gives; the first is made before this returns."""
-        self._begun += 1
-        few = self._begun <= limits.STREAMS_FEW_MAX
-        stepper = Stepper(make, limits.CHUNK_BYTES if few else limits.CHUNK_BYTES_MANY)
+    async def start(
+        self, account: str, make: MakeSteps, headers: Mapping[str, str], media_type: str
+    ) -> "StreamedAnswer":
+        """An answer of the steps that `make` gives; the first is made before this returns.
+
+        Raises Unavailable when the account has too many long answers under way.
+        """
+        if not self._shares.take(account, 1):
+            raise Unavailable("Too many long answers are under way; ask again when some have ended.")
+        few = len(self) <= limits.STREAMS_FEW_MAX
+        stepper = Stepper(account, make, limits.CHUNK_BYTES if few else limits.CHUNK_BYTES_MANY)
         try:
-            first = await self.run(stepper.next)
+            first = await self.run(account, stepper.next)
         except BaseException:
             self.drop(stepper)
             raise
@@ -128,11 +138,8 @@ class Streams:
 
     def drop(self, stepper: Stepper) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
-        self._begun -= 1
-        try:
-            self._threads.submit(stepper.close)
-        except RuntimeError:
-            stepper.close()  # the threads have ended, and so has the step
+        self._shares.give_back(stepper.account, 1)
+        self._threads.soon(stepper.close)
 
     @contextmanager
     def under_way(self, client: Address) -> Iterator[None]:
@@ -208,12 +215,14 @@ class StreamedAnswer(Response):
     async def _send_steps(self, send: Send, gone: "asyncio.Future[None]") -> None:
         parts, self._first = self._first, None
         while parts is not None:
-            for part in parts:
+            parts.reverse()
+            while parts:
+                part = parts.pop()
                 for start in range(0, len(part), self._send_bytes):
                     if gone.done():
                         raise ReaderGone
                     await self._send_part(send, part[start : start + self._send_bytes])
-            parts = await self._streams.run(self._stepper.next)
+            parts = await self._streams.run(self._stepper.account, self._stepper.next)
 
     async def _send_part(self, send: Send, part: bytes) -> None:
         try:

@@ -32,13 +32,14 @@ async def create(request: Request) -> Response:
     try:
         new = _asked(fields)
         made = await state.streams.run(
+            session.key.account,
             lambda: state.access.create(
                 account=session.key.account,
                 by=session.key.name,
                 by_key=session.key.id,
                 expires_us=_expires_us(fields, state.clock()),
                 **new,
-            )
+            ),
         )
     except InvalidInput as error:
         return await _page(request, state, session, 400, fields, error.messages)
@@ -71,13 +72,13 @@ async def revoke(request: Request) -> Response:
     key_id: str = request.path_params["id"]
     key = session.key
     await state.streams.run(
-        lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
+        key.account, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
     )
     return redirect(f"/keys?revoked={key_id}")
 
 
 async def _keys(state: State, session: Session) -> Sequence[Key]:
-    return await state.streams.run(lambda: state.access.keys(session.key.account))
+    return await state.streams.run(session.key.account, lambda: state.access.keys(session.key.account))
 
 
 async def _page(

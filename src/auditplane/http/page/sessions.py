@@ -22,10 +22,12 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 
 
 def session(request: Request) -> Session:
-    """The session of a request; raises NotAuthenticated."""
+    """The session of a request; raises NotAuthenticated and TooManyRequests."""
     state: State = request.state.server
     found = state.access.session(token(request))
-    request.scope[CALLER] = found.key
+    if CALLER not in request.scope:  # some ask again while their answer is under way
+        request.scope[CALLER] = found.key
+        state.take_read(found.key)
     return found
 
 

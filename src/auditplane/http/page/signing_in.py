@@ -12,6 +12,8 @@ from auditplane.http.page import forms, paths, sessions
 from auditplane.http.page.rendering import html, page_route, redirect
 from auditplane.http.state import State
 
+NOBODY: Final = ""
+"""Whoever is not signed in takes his turns with all others who are not."""
 _REFUSALS: Final = (NotAuthenticated, Forbidden, TooManyAttempts)
 
 
@@ -38,7 +40,7 @@ async def sign_in(request: Request) -> Response:
         if not secret:
             raise NotAuthenticated("Give an API key.")
         address = _address(request)
-        token, _ = await state.streams.run(lambda: state.access.open_session(secret, address=address))
+        token, _ = await state.streams.run(NOBODY, lambda: state.access.open_session(secret, address=address))
     except _REFUSALS as error:
         return _form(request, then, error)
     return await _signed_in(request, token, redirect(then))
@@ -52,7 +54,7 @@ async def follow(request: Request) -> Response:
         raise Forbidden("A link signs in once it is opened.")  # to look ahead would use it up
     link, address = request.path_params["link"], _address(request)
     try:
-        token, _ = await state.streams.run(lambda: state.access.follow_link(link, address=address))
+        token, _ = await state.streams.run(NOBODY, lambda: state.access.follow_link(link, address=address))
     except _REFUSALS as error:
         return _form(request, paths.HOME, error)
     return await _signed_in(request, token, redirect(paths.HOME, {"Referrer-Policy": "no-referrer"}))
@@ -68,7 +70,7 @@ async def sign_out(request: Request) -> Response:
         session, token = sessions.session(request), sessions.token(request)
         fields = await forms.read(request)
         sessions.check_csrf(request, session, fields.get(sessions.CSRF_FIELD, ""))
-        await state.streams.run(lambda: state.access.close_session(token))
+        await state.streams.run(NOBODY, lambda: state.access.close_session(token))
     sessions.drop(request, answer)
     return answer
 
@@ -79,7 +81,7 @@ async def _signed_in(request: Request, token: str, answer: Response) -> Response
     with suppress(NotAuthenticated):
         former = sessions.token(request)
         state.access.session(former)
-        await state.streams.run(lambda: state.access.close_session(former))
+        await state.streams.run(NOBODY, lambda: state.access.close_session(former))
     sessions.keep(request, answer, token)
     return answer
 

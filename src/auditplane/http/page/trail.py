@@ -189,4 +189,4 @@ async def on_thread(state: State, key: Key, work: Callable[[AccountStore], T]) -
         with state.folder.account(key.account) as store:
             return work(store)
 
-    return await state.streams.run(run)
+    return await state.streams.run(key.account, run)

@@ -19,7 +19,7 @@ from auditplane.store import Stored
 from auditplane.zstd import compress, compress_small, decompress, decompress_exactly
 
 BLOCK_EVENTS: Final = 1_024
-BLOCK_BYTES: Final = 1024 * 1024
+BLOCK_BYTES: Final = 512 * 1024
 FRAME_EVENTS: Final = 32
 FRAME_BITS: Final = 9
 GONE: Final = -1

@@ -112,20 +112,24 @@ class Reader:
     def pieces(self, docs_bytes: int = limits.CHUNK_BYTES) -> Iterator[list[Piece]]:
         """The answer, in steps of docs of about `docs_bytes`; what stands together is one piece."""
         while not self._done():
-            pieces: list[Piece] = []
-            with self._store.snapshot() as connection:
-                parts = self._step(connection, docs_bytes)
-                csv = self._csv_frames(connection, parts)
-                for part in parts:
-                    docs, frames = (
-                        ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part, csv)
-                    )
-                    if not pieces or bool(pieces[-1].docs) != bool(docs):
-                        pieces.append(Piece([], []))
-                    pieces[-1].docs.extend(docs)
-                    pieces[-1].frames.extend(frames)
+            pieces = self._pieces(docs_bytes)
             if pieces:
                 yield pieces
+
+    def _pieces(self, docs_bytes: int) -> list[Piece]:
+        pieces: list[Piece] = []
+        with self._store.snapshot() as connection:
+            parts = self._step(connection, docs_bytes)
+            csv = self._csv_frames(connection, parts)
+            for part in parts:
+                docs, frames = (
+                    ([part.doc], []) if isinstance(part, Line) else self._whole(connection, part, csv)
+                )
+                if not pieces or bool(pieces[-1].docs) != bool(docs):
+                    pieces.append(Piece([], []))
+                pieces[-1].docs.extend(docs)
+                pieces[-1].frames.extend(frames)
+        return pieces
 
     def docs(self) -> Iterator[list[bytes]]:
         """The docs of the answer step by step, also of a step that has found none."""

@@ -1,0 +1,244 @@
+"""The bounds hold on a real server, and docs/limits.md has them all."""
+
+import gzip
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from auditplane import limits
+from docs_site import pages
+from server import Server, make_key, start
+from tenants import EVENTS, client, event, events, problems_of, recorded
+
+SILENT: dict[str, bytes] = {
+    "nothing": b"",
+    "half of a preface": b"PRI * HT",
+    "HTTP/2 and no request": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "a request, and no other": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+def test_the_page_has_every_bound() -> None:
+    """With the value that it has."""
+    text = (pages.DOCS / "limits.md").read_text()
+    told: dict[str, str] = {}
+    for names, values in re.findall(r"^\| (`[A-Z].*?) \| (.*?) \|", text, re.MULTILINE):
+        given = values.split(", ") if "," in names else [values]
+        told |= dict(zip(re.findall("`(.*?)`", names), given, strict=True))
+    bounds = {name: f"{value:,g}" for name, value in vars(limits).items() if name.isupper()}
+    exact = {name: f"{getattr(limits, name):,}".removesuffix(".0") for name in bounds}
+    assert told == exact
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits for nobody."""
+    settings = {
+        "IDLE_SECONDS": "1",
+        "BODY_SECONDS": "1",
+        "EVENTS_PER_MINUTE": "500",
+        "READS_PER_MINUTE": "40",
+    }
+    env = {f"AUDITPLANE_LIMITS_{name}": value for name, value in settings.items()}
+    with start(tmp_path_factory.mktemp("hasty") / "data", "--workers", "2", env=env) as server:
+        yield server
+
+
+def connected(server: Server, sent: bytes) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", server.port), 30)
+    made.sendall(sent)
+    return made
+
+
+@pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
+def test_who_asks_for_nothing_is_cut_off(hasty: Server, sent: bytes) -> None:
+    with connected(hasty, sent) as silent:
+        began = time.monotonic()
+        try:
+            while silent.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+        assert time.monotonic() - began < 15
+
+
+def test_who_waits_for_an_answer_is_not_cut_off(hasty: Server) -> None:
+    """However long he does not send anything: here a page that follows the trail."""
+    _, key = make_key(hasty.data, "reader")
+    with client(hasty.url, None) as browser:
+        answer = browser.post(
+            "/sign-in", data={"key": key, "next": "/"}, headers={"Origin": hasty.url, "Host": hasty.url[7:]}
+        )
+        assert answer.status_code == 303, answer.text
+        with browser.stream("GET", "/live", params={"after": "-1"}) as live:
+            assert live.status_code == 200
+            lines = live.iter_lines()
+            deadline = time.monotonic() + 8
+            while time.monotonic() < deadline:
+                recorded_one(hasty)
+                while "news" not in next(lines):
+                    pass
+                time.sleep(2)
+
+
+def recorded_one(server: Server) -> None:
+    with client(server.url, server.admin_key) as admin:
+        recorded(admin.post(EVENTS, json=event()))
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(hasty: Server) -> None:
+    """Not longer than the time that is set, whatever trickles in; nothing of it is stored."""
+    head = (
+        f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {hasty.admin_key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n["
+    )
+    with connected(hasty, head.encode()) as trickling:
+        began = time.monotonic()
+        trickling.settimeout(0.2)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            assert time.monotonic() - began < 10
+            try:
+                trickling.sendall(b" ")
+                answer += trickling.recv(1 << 16)
+            except TimeoutError:
+                continue
+        assert b" 408 " in answer.split(b"\r\n")[0]
+
+
+def test_rates_hold_for_a_key_over_all_workers(hasty: Server) -> None:
+    """A key that has used up its own is told when to come again; others go on, and recording is apart."""
+    keys = [make_key(hasty.data, role, "rated")[1] for role in ("reader", "reader", "writer")]
+    statuses = []
+    for _ in range(60):
+        with client(hasty.url, keys[0]) as reader:  # a connection each: they meet both workers
+            last = reader.get(EVENTS, params={"limit": 1})
+            statuses.append(last.status_code)
+    assert 40 <= statuses.count(200) <= 55
+    assert set(statuses[40:]) == {200, 429}
+    with client(hasty.url, keys[0]) as reader:
+        refused = next(
+            answer
+            for answer in (reader.get(f"{EVENTS}/count") for _ in range(50))
+            if answer.status_code == 429
+        )
+        assert "40 requests a minute" in problems_of(refused, 429)[0]
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    with client(hasty.url, keys[1]) as other:
+        assert other.get(EVENTS, params={"limit": 1}).status_code == 200
+    with client(hasty.url, keys[2]) as writer:
+        recorded(writer.post(EVENTS, json=events(700)))
+        refused = writer.post(EVENTS, json=event())
+        assert "500 events a minute" in problems_of(refused, 429)[0]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server as it is without settings."""
+    with start(tmp_path_factory.mktemp("usual") / "data") as server:
+        yield server
+
+
+BIG = b" " * limits.BODY_BYTES_MAX
+
+
+def test_bodies_have_bounded_room_of_which_each_account_has_a_share(usual: Server) -> None:
+    """One that sends many large bodies, and does not end them, is refused; another one is not."""
+    head = (
+        f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {usual.admin_key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(BIG)}\r\n\r\n"
+    ).encode()
+    _, other = make_key(usual.data, "writer", "other")
+    with ExitStack() as stack:
+        halves = [stack.enter_context(connected(usual, head)) for _ in range(8)]
+        senders = [threading.Thread(target=_send, args=(half, BIG[:-1])) for half in halves]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        answers = [_answered(half) for half in halves]
+        refused = [answer for answer in answers if answer]
+        assert 5 <= len(refused) < 8
+        assert all(b" 503 " in answer and b"retry-after: 1\r\n" in answer.lower() for answer in refused)
+        with client(usual.url, other) as writer:
+            for _ in range(3):
+                recorded(writer.post(EVENTS, json=events(100)))
+            packed = gzip.compress(json.dumps(events(1_000)).encode())
+            recorded(
+                writer.post(
+                    EVENTS,
+                    content=packed,
+                    headers={"Content-Encoding": "gzip", "Content-Type": "application/json"},
+                )
+            )
+    _wait_until_it_records(usual)
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    with suppress(OSError):  # it may be refused before it has sent all
+        connection.sendall(data)
+
+
+def _answered(connection: socket.socket) -> bytes:
+    """What has come, without waiting long for more."""
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(1 << 16)
+    except TimeoutError:
+        return b""
+    except ConnectionResetError:
+        return b" 503 retry-after: 1\r\n"  # closed upon what it still sent
+
+
+def _wait_until_it_records(server: Server) -> None:
+    deadline = time.monotonic() + 10
+    with client(server.url, server.admin_key) as admin:
+        while True:
+            answer = admin.post(
+                EVENTS, content=BIG[: 1 << 22] + b"[]", headers={"Content-Type": "application/json"}
+            )
+            if answer.status_code != 503:
+                assert answer.status_code in (201, 400), answer.text
+                return
+            assert time.monotonic() < deadline
+
+
+def test_long_answers_are_bounded_for_each_account(usual: Server, tmp_path: Path) -> None:
+    """One that begins more than its share is refused, another still reads."""
+    _, key = make_key(usual.data, "reader", "greedy")
+    _, writing = make_key(usual.data, "writer", "greedy")
+    _, modest = make_key(usual.data, "reader", "modest")
+    with client(usual.url, writing) as writer:
+        for _ in range(4):
+            recorded(writer.post(EVENTS, json=events(1_000, description="x" * 4_000)))
+    head = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {key}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        first = []
+        for _ in range(limits.STREAMS_MAX // 2 + 20):
+            made = socket.socket()
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            made.settimeout(30)
+            made.connect(("127.0.0.1", usual.port))
+            made.sendall(head)
+            stack.enter_context(made)
+            first.append(made)
+        statuses = [made.recv(64).split(b" ")[1] for made in first]
+        assert statuses.count(b"503") == 20
+        assert statuses.count(b"200") == limits.STREAMS_MAX // 2
+        with client(usual.url, modest) as reader:
+            assert reader.get(EVENTS).status_code == 200
+
+
+def test_heads_beyond_the_bound_are_refused(usual: Server) -> None:
+    """Just below it they are answered."""
+    for size, status in ((limits.HEADER_BYTES_MAX - 1_000, b"200"), (limits.HEADER_BYTES_MAX * 3, b"431")):
+        head = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * size + b"\r\n\r\n"
+        with connected(usual, head) as asking:
+            assert asking.recv(64).split(b" ")[1] == status
