@@ -105,9 +105,9 @@ def build(config: Config) -> ASGIApp:
     app = Starlette(routes=served, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
     request_log = RequestLog() if config.log_requests else None
-    connections = Connections(config.port, config.connections, config.idle_seconds)
     guarded = WithHeaders(app, hsts=config.tls_hsts)
     paths = {route.endpoint: route.path for route in served}
+    connections = Connections(config.port, config.connections, config.idle_seconds)
     measured = _Measured(guarded, paths, request_log, connections)
     return measured
 

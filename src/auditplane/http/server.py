@@ -124,10 +124,11 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
         http1_settings=HTTP1Settings(
             header_read_timeout=limits.HEADER_SECONDS_MAX * 1000, max_buffer_size=limits.HEADER_BYTES_MAX
         ),
+        # It would take 16 MiB of headers a request, which cost their sender a few bytes: HPACK packs them.
         http2_settings=HTTP2Settings(
             max_headers_size=limits.HEADER_BYTES_MAX,
-            max_send_buffer_size=limits.HEADER_BYTES_MAX,
             max_concurrent_streams=limits.REQUESTS_PER_CONNECTION_MAX,
+            max_send_buffer_size=limits.HEADER_BYTES_MAX,
         ),
         log_level=LogLevels.error,
         log_dictconfig=_LOGGERS,
