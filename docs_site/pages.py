@@ -38,6 +38,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "configuration": "every setting, as flag, variable and line of a file",
         "limits": "every bound of size, number and time",
         "errors": "every status and exit code: what causes it, and what to do",
+        "security-checks": "what was attacked, what came of it, and what does not hold",
     },
     "Project": {
         "architecture": "what goes where, and why",

@@ -74,7 +74,8 @@ def test_a_full_disk_stops_recording_and_nothing_else(disk: Path) -> None:
         ids.update(admin.post(EVENTS, json=events(1000)).json()["ids"])
         for _ in range(3):
             (told,) = problems_of(record_until_full(admin, filler, ids), 507)
-            assert str(data) in told
+            assert str(data) in server.output
+            assert str(data) not in told
             assert "Free some room" in told
             answer = admin.post(EVENTS, json=event())
             assert answer.status_code == 507

@@ -1,6 +1,7 @@
 """Exceptions to answers: one status table, found by ancestry, and the contract's error body."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -39,6 +40,7 @@ LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
+_FOLDERS: Final = re.compile(r"(?<!\S)/\S*/(?=\S)")
 
 _log = logging.getLogger(__name__)
 
@@ -51,9 +53,18 @@ def status_of(error: errors.AuditplaneError) -> HTTPStatus:
 async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
-    status = status_of(error)
     log_failure(request, error)
-    return problem(request, status, error.messages, advice(error))
+    return problem(request, status_of(error), told(error), advice(error))
+
+
+def told(error: errors.AuditplaneError) -> Sequence[str]:
+    """The sentences of an error for a caller. Where the server's files lie is for its log."""
+    return [_FOLDERS.sub("…/", message) if is_own(error) else message for message in error.messages]
+
+
+def is_own(error: errors.AuditplaneError) -> bool:
+    """Whether it is the server that failed."""
+    return status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
@@ -70,11 +81,10 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
     """Counts an error that is the server's own, and logs it unless it only has too much to do."""
-    status = status_of(error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if is_own(error):
         metrics.REFUSED.labels(type(error).__name__).inc()
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Unavailable):
-        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status, error)
+    if is_own(error) and not isinstance(error, errors.Unavailable):
+        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status_of(error), error)
 
 
 def log_bug(request: Request, error: Exception) -> None:

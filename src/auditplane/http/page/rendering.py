@@ -160,7 +160,9 @@ async def _problem(request: Request, error: AuditplaneError) -> Response:
     if isinstance(error, NotAuthenticated):
         return _sign_in_first(request, error)
     problems.log_failure(request, error)
-    return error_page(request, problems.status_of(error), *error.messages, headers=problems.advice(error))
+    return error_page(
+        request, problems.status_of(error), *problems.told(error), headers=problems.advice(error)
+    )
 
 
 def _sign_in_first(request: Request, error: NotAuthenticated) -> Response:
