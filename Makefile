@@ -37,6 +37,7 @@ lint: dev-env  ## check that uv.lock is current, the format and the lint rules
 	@$(BIN)/uv lock --check --quiet
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 types: dev-env  ## check the types
 	$(BIN)/mypy

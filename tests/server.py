@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from auditplane.cli.server import AS_ROOT
+
 PROGRAM = Path(sys.executable).with_name("auditplane")
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
@@ -44,8 +46,9 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
-        return self.log.read_text(errors="replace")
+        """What it has printed so far, but for what it tells root."""
+        text = self.log.read_text(errors="replace")
+        return text.replace(f"{AS_ROOT}\n", "") if os.geteuid() == 0 else text
 
     def stop(self) -> int:
         """Ends it by SIGTERM; returns its exit status, negative for a signal."""

@@ -189,13 +189,22 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for one that is half restored, or holds other things: its mode is about to change."""
+    """Raises StoreError for one that is half restored, not root's, or holds other things.
+
+    Its mode is about to change.
+    """
     if (path / RESTORING).exists():
         raise StoreError(
             f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in it, "
             "and restore the backup again."
         )
     with contextlib.suppress(OSError):
+        owner = path.stat().st_uid
+        if os.geteuid() == 0 != owner:
+            raise StoreError(
+                f"The data folder {path} is that of user {owner}, who could not open what root makes in it. "
+                "Run the server as that user."
+            )
         found = {entry.name for entry in path.iterdir()} - {"lost+found"}
         if found and not found & {"control.db", "accounts"}:
             raise StoreError(
@@ -299,10 +308,9 @@ def _raise_open_files_limit() -> None:
 
 def _announce(config: Config, ready: Callable[[], None]) -> None:
     """Calls `ready` once a worker takes connections."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - looked for, not bound
     while True:
         try:
-            socket.create_connection((host, config.port), timeout=1).close()
+            socket.create_connection((config.own_host, config.port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
