@@ -40,6 +40,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
     "Project": {
         "architecture": "what goes where, and why",
         "benchmarks": "how fast it is, and beside what",
+        "licences": "of what it is made of, and which are allowed",
         "contributing": "how to change it",
         "changelog": "what has changed",
     },

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,10 +31,11 @@ pytestmark = pytest.mark.xdist_group("packaging")
 
 @dataclass(frozen=True)
 class Built:
-    """What `python -m build` made: the sdist from the sources, the wheel from that sdist."""
+    """What `make dist` makes: the sdist from the sources, the wheel from that sdist, a bill of materials."""
 
     sdist: Path
     wheel: Path
+    bill: Path
 
 
 def clean_environment() -> dict[str, str]:
@@ -71,10 +73,21 @@ def licences() -> set[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    sources = copied(tmp_path_factory.mktemp("sources"))
+    bill = sources / "auditplane.cdx.json"
+    run(sys.executable, "-m", "supply", "sbom", bill, cwd=ROOT)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, sources, cwd=out)
     (sdist,) = out.glob("*.tar.gz")
     (wheel,) = out.glob("*.whl")
-    return Built(sdist, wheel)
+    return Built(sdist, wheel, bill)
+
+
+def copied(folder: Path) -> Path:
+    """The sources in a folder where a build may leave things."""
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +125,24 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
         "entry_points.txt",
         "licenses/LICENSE",
         *(f"licenses/src/{name}" for name in licences()),
+        "sboms/auditplane.cdx.json",
     }
+
+
+def test_the_wheel_holds_the_bill_of_materials(built: Built) -> None:
+    """As PEP 770 has it; a wheel that is built without one has none."""
+    version = built.wheel.name.split("-")[1]
+    archive = zipfile.ZipFile(built.wheel)
+    listed = archive.read(f"auditplane-{version}.dist-info/sboms/auditplane.cdx.json")
+    assert listed == built.bill.read_bytes()
+    assert json.loads(listed)["metadata"]["component"]["version"] == version
+
+
+def test_the_program_can_be_built_without_a_bill_of_materials(tmp_path: Path) -> None:
+    """`pip install .` needs nothing that only `make dist` makes."""
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=copied(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    assert not any("sboms" in name for name in zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_sdist_holds_what_a_build_needs(built: Built) -> None:
@@ -127,6 +157,8 @@ def test_the_sdist_holds_what_a_build_needs(built: Built) -> None:
         "LICENSE",
         "PKG-INFO",
         "README.md",
+        "auditplane.cdx.json",
+        "hatch_build.py",
         "pyproject.toml",
     }
 
