@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -101,9 +101,13 @@ def free_port() -> int:
 
 
 def launch(
-    data: Path, *args: str | Path, env: Mapping[str, str] | None = None, port: int | None = None
+    data: Path,
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    within: Sequence[str] = (),
 ) -> Server:
-    """Starts `auditplane serve` and does not wait for it.
+    """Starts `auditplane serve`, by the command `within` if there is one, and does not wait for it.
 
     Downloads are not recorded where `env` does not ask for it: most tests compare them with what they did.
     """
@@ -112,7 +116,7 @@ def launch(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [PROGRAM, "serve", "--data", data, "--port", str(port), *args],
+            [*within, PROGRAM, "serve", "--data", data, "--port", str(port), *args],
             env=environment({"AUDITPLANE_AUDIT_TRAIL_RECORD_READS": "false", **(env or {})}),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -123,10 +127,14 @@ def launch(
 
 
 def start(
-    data: Path, *args: str | Path, env: Mapping[str, str] | None = None, port: int | None = None
+    data: Path,
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    within: Sequence[str] = (),
 ) -> Server:
     """Starts `auditplane serve` on a folder and a port, or a free one; returns once it answers."""
-    server = launch(data, *args, env=env, port=port)
+    server = launch(data, *args, env=env, port=port, within=within)
     try:
         wait_until_healthy(server)
     except BaseException:
