@@ -37,8 +37,10 @@ class Confinement:
     """What the program may do. Paths are absolute."""
 
     uid: int
-    readable: tuple[str, ...]
-    writable: tuple[str, ...]
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    root: str | None = None  # in place of an empty one
+    data: str | None = None  # shown as /data, which the root has
     system_calls: tuple[str, ...] | None = None
     families: tuple[str, ...] = ("AF_INET", "AF_INET6", "AF_UNIX")
     refuse_writing_code: bool = True
@@ -92,16 +94,21 @@ def enter_root(settings: Confinement) -> None:
     checked(libc.unshare(CLONE_NEWNS))
     mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     root = Path(tempfile.mkdtemp())
-    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    if settings.root is None:
+        mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    else:
+        mount(settings.root, root, flags=MS_BIND)
+    if settings.data is not None:
+        mount(settings.data, root / "data", flags=MS_BIND)
     for path in settings.readable:
         bind(root, Path(path), MS_RDONLY)
     for path in settings.writable:
         bind(root, Path(path), 0)
     for name in DEVICES:
         bind(root, Path("/dev", name), 0)
-    (root / "proc").mkdir()
+    (root / "proc").mkdir(exist_ok=True)
     mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV, "subset=pid,hidepid=invisible")
-    mount("none", root, flags=MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, options="mode=0755")
+    mount("none", root, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     os.chroot(root)
     os.chdir("/")
 
