@@ -64,10 +64,12 @@ torture: dev-env debian-packages  ## attack it for hours: power cuts, failing di
 screenshots: dev-env  ## make the pictures of the page in docs/pictures anew
 	@$(BIN)/python scripts/screenshots
 
-dist: dev-env  ## build the sdist, the wheel and a bill of materials, which is in both
+dist: dev-env  ## build the sdist and the wheel, with a bill of materials and the locked requirements
 	@$(BIN)/python -m supply sbom auditplane.cdx.json
 	$(BIN)/python -m build --no-isolation
-	@mv auditplane.cdx.json "dist/auditplane-$$($(BIN)/auditplane version | cut -d' ' -f2).cdx.json"
+	@name="dist/auditplane-$$($(BIN)/auditplane version | cut -d' ' -f2)" && \
+	    $(BIN)/python -m supply requirements "$$name.requirements.txt" && \
+	    mv auditplane.cdx.json "$$name.cdx.json"
 
 licences: dev-env  ## write docs/licences.md, after a change of uv.lock
 	@$(BIN)/python -m supply licences

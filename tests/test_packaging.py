@@ -92,22 +92,31 @@ def copied(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program in an environment that holds the wheel and its locked dependencies only."""
+    """The program, installed by the commands of the page, in an environment at another place.
+
+    uv takes the part of pip, with the same options: it is quicker.
+    """
     folder = tmp_path_factory.mktemp("installed")
-    uv = [sys.executable, "-m", "uv"]
+    dist = built.wheel.parent
+    version = built.wheel.name.split("-")[1]
     run(
-        *uv, "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes",
-        "--project", ROOT, "--output-file", folder / "locked.txt",
-        cwd=folder,
-    )  # fmt: skip
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    python = folder / "venv" / "bin" / "python"
-    run(
-        *uv, "pip", "install", "--quiet", "--python", python, "--constraints", folder / "locked.txt",
-        built.wheel,
-        cwd=folder,
-    )  # fmt: skip
-    return python.with_name("auditplane")
+        sys.executable,
+        "-m",
+        "supply",
+        "requirements",
+        dist / f"auditplane-{version}.requirements.txt",
+        cwd=ROOT,
+    )
+    (script, *_) = re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs/deploying.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    venv = folder / "venv"
+    pip = f"{sys.executable} -m uv pip install --quiet --python {venv}/bin/python"
+    script = script.replace("/opt/auditplane/bin/pip install", pip).replace("0.1.0", version)
+    script = script.replace("python3 -m venv", f"{sys.executable} -m venv --without-pip")
+    script = script.replace("/opt/auditplane", str(venv)).replace("dist/", f"{dist}/")
+    run("sh", "-ec", script, cwd=folder)
+    return venv / "bin" / "auditplane"
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
