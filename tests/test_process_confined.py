@@ -224,6 +224,23 @@ def test_its_files_are_its_own(served: Server) -> None:
 
 
 @needs_root
+def test_a_volume_that_stays_roots_takes_a_folder_of_its_own(unit: Confinement, above: Path) -> None:
+    """As Kubernetes gives it, by its group: the volume is refused and left alone, a folder in it is made."""
+    volume = above / "volume"
+    volume.mkdir()
+    os.chown(volume, 0, NOBODY)
+    volume.chmod(0o2775)
+    there = replace(unit, writable=(str(volume),)).command()
+    done = subprocess.run(
+        [*there, PROGRAM, "serve", "--data", volume], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"such as {volume}/trail." in done.stderr
+    assert list(volume.iterdir()) == []
+    with start(volume / "trail", within=there) as server:
+        assert server.stop() == 0
+
+
+@needs_root
 def test_commands_work_within_the_same_limits(unit: Confinement, served: Server) -> None:
     """As the user of the server, on its folder and over HTTP."""
     done = confined(unit, PROGRAM, "accounts", "list", "--data", served.data)

@@ -257,6 +257,7 @@ def test_the_folder_of_somebody_else_is_refused(others: Path) -> None:
                 env=environment(), capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert re.fullmatch(rf"auditplane: .*{data}.*\n", done.stderr), done.stderr
+            assert command != "serve" or "is that of user 0; a server can only use" in done.stderr
             assert done.returncode == 1
 
 

@@ -189,27 +189,37 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for one that is half restored, not root's, or holds other things.
+    """Raises StoreError for one that is somebody else's, half restored, or holds other things.
 
     Its mode is about to change.
     """
+    with contextlib.suppress(OSError):
+        _check_owner(path, path.stat().st_uid)
     if (path / RESTORING).exists():
         raise StoreError(
             f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in it, "
             "and restore the backup again."
         )
     with contextlib.suppress(OSError):
-        owner = path.stat().st_uid
-        if os.geteuid() == 0 != owner:
-            raise StoreError(
-                f"The data folder {path} is that of user {owner}, who could not open what root makes in it. "
-                "Run the server as that user."
-            )
         found = {entry.name for entry in path.iterdir()} - {"lost+found"}
         if found and not found & {"control.db", "accounts"}:
             raise StoreError(
                 f"{path} is not a data folder, and not empty. Give the path of one, or of a new folder."
             )
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    """Raises StoreError for the folder of another user, before anything in it is made or changed."""
+    if os.geteuid() == 0 != owner:
+        raise StoreError(
+            f"The data folder {path} is that of user {owner}, who could not open what root makes in it. "
+            "Run the server as that user."
+        )
+    if os.geteuid() != owner:
+        raise StoreError(
+            f"The data folder {path} is that of user {owner}; a server can only use one of its own. "
+            f"Give the path of a new folder, such as {path / 'trail'}."
+        )
 
 
 def _prepare(folder: DataFolder) -> Path | None:
