@@ -208,6 +208,24 @@ def test_the_ends_of_each_range_are_taken() -> None:
             assert member(config.load({}, {config.variable(name): str(end)}), name) == end
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:3001"),  # noqa: S104 - not bound
+        ("::", "http://[::1]:3001"),
+        ("0:0:0:0:0:0:0:0", "http://[::1]:3001"),
+        ("::1", "http://[::1]:3001"),
+        ("192.0.2.7", "http://192.0.2.7:3001"),
+        ("audit.example.com", "http://audit.example.com:3001"),
+    ],
+)
+def test_the_machine_itself_reaches_the_server_by_an_address_that_can_be_connected_to(
+    host: str, url: str
+) -> None:
+    """All addresses are none to connect to: the loopback of the same family stands for them."""
+    assert config.load({"host": host}, {}).own_url == url
+
+
 @pytest.mark.parametrize("name", ["data", "host", "tls.cert"])
 def test_an_empty_flag_is_an_error(name: str) -> None:
     """`--data "$UNSET"` must not mean the folder that one stands in."""

@@ -396,12 +396,20 @@ def test_every_page_has_its_place_and_every_link_its_target() -> None:
 
 def test_every_link_in_the_repository_has_its_target() -> None:
     """Who reads the pages as files, without the site, finds what they link to as well."""
-    for path in [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *pages.DOCS.glob("*.md")]:
+    others = [ROOT / name for name in pages.OTHERS]
+    for path in [README, *others, *pages.DOCS.glob("*.md")]:
         for link in links(path.read_text()):
             target, _, fragment = link.partition("#")
             to = (path.parent / target) if target else path
             assert to.exists(), f"{path.name}: {link}"
             assert not fragment or fragment in map(anchor, headings(to.read_text())), f"{path.name}: {link}"
+
+
+def test_every_test_that_the_page_of_security_names_is_there() -> None:
+    """A sentence about who can do what is held by something."""
+    named = re.findall(r"`(test_\w+\.py)`", page("security.md"))
+    assert len(set(named)) > 10
+    assert all((ROOT / "tests" / name).exists() for name in named)
 
 
 def links(text: str) -> list[str]:

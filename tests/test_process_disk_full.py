@@ -79,6 +79,9 @@ def test_a_full_disk_stops_recording_and_nothing_else(disk: Path) -> None:
             assert "Free some room" in told
             answer = admin.post(EVENTS, json=event())
             assert answer.status_code == 507
+            asked = run("health", "--port", str(server.port))
+            assert asked.returncode == 1
+            assert "answers 503" in asked.stderr
             assert "Retry-After" in answer.headers
 
             # Reading goes on, whatever is asked for the first time.

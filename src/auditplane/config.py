@@ -4,9 +4,11 @@ A setting has a dotted name such as `kinds.extra`. In the environment it is `AUD
 TOML file `extra` in the table `[kinds]`. The file is the one of `--config` or `AUDITPLANE_CONFIG`.
 """
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +47,22 @@ class Config:
     body_seconds: int
     reads_per_minute: int
     events_per_minute: int
+
+    @property
+    def own_host(self) -> str:
+        """Where this machine itself reaches the server: the loopback where `host` is all addresses."""
+        with suppress(ValueError):
+            address = ipaddress.ip_address(self.host)
+            if address.is_unspecified:
+                return "127.0.0.1" if address.version == 4 else "::1"
+        return self.host
+
+    @property
+    def own_url(self) -> str:
+        """The address at which this machine itself reaches the server."""
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.own_host}]" if ":" in self.own_host else self.own_host
+        return f"{scheme}://{host}:{self.port}"
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
