@@ -116,8 +116,11 @@ def decode(body: bytes, encoding: str) -> bytes:
             case "zstd":
                 return _unpacked(body, lambda: zstd.ZstdDecompressor(options=_ZSTD_OPTIONS))
     except (zlib.error, zstd.ZstdError, EOFError) as error:
-        raise InvalidInput(f"The body is not valid {encoding}: {error}.") from None
-    raise UnsupportedMedia(f"Content-Encoding must be gzip or zstd, is {encoding[:64]!r}.")
+        wrong = str(error)
+    else:
+        raise UnsupportedMedia(f"Content-Encoding must be gzip or zstd, is {encoding[:64]!r}.")
+    # Here, as an error that knows the other one would keep all that was unpacked.
+    raise InvalidInput(f"The body is not valid {encoding}: {wrong}.")
 
 
 class _Unpacker(Protocol):
