@@ -13,13 +13,15 @@ MEMORY_MIB_MAX: Final = 2_048
 OWN_SHARE: Final = 0.6  # of the changes; the others are those of atheris
 
 
-def main(name: str, count: int, seed: int, folder: Path) -> None:
-    """Feeds a parser so many inputs, and leaves what came of it in a folder."""
-    if not inputs.has_atheris():
+def main(folder: Path, name: str, count: int = 0, seed: int = 0) -> None:
+    """Feeds a parser so many inputs, or large ones for none, and leaves what came of it in a folder."""
+    if not count or not inputs.has_atheris():
         from torture.parsers import parsers  # noqa: PLC0415 - see below
 
         with parsers() as known:
-            inputs.write(inputs.attacked(known[name], count, seed), folder)
+            parser = known[name]
+            outcome = inputs.attacked(parser, parser.due(count), seed) if count else inputs.large(parser)
+        outcome.write(folder)
         return
     import atheris  # noqa: PLC0415 - there is none for some versions of Python
 
@@ -27,7 +29,7 @@ def main(name: str, count: int, seed: int, folder: Path) -> None:
     with atheris.instrument_imports(include=["auditplane"]):
         from torture.parsers import parsers  # noqa: PLC0415
     with parsers() as known:
-        _fuzz(known[name], count, seed, folder)
+        _fuzz(known[name], known[name].due(count), seed, folder)
 
 
 def _fuzz(parser: Parser, count: int, seed: int, folder: Path) -> NoReturn:
@@ -45,7 +47,7 @@ def _fuzz(parser: Parser, count: int, seed: int, folder: Path) -> NoReturn:
     def feed(data: bytes) -> None:
         outcome.feed(parser, data)
         if outcome.tried == count:
-            inputs.write(outcome, folder)
+            outcome.write(folder)
             os._exit(0)
 
     corpus = folder / "corpus"
@@ -62,4 +64,4 @@ def _fuzz(parser: Parser, count: int, seed: int, folder: Path) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

@@ -347,7 +347,7 @@ def _begun(path: Path) -> Change | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ProofError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ProofError):
         raise StoreError(
             f"{path / NEXT_FILE}, which was to be the next log key, can't be read. Remove it, and change the "
             "key again."
