@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from torture import faults, inputs, kills, powercut, rot
+from torture import faults, inputs, kills, powercut, rot, schema
 from torture.parsers import parsers
 
 CUTS_IN_A_SESSION: Final = 1_000
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=2_000)
     parser.add_argument("--flips", type=int, default=5_000)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
+    parser.add_argument("--examples", type=int, default=300, help="for each operation of the API")
     parser.add_argument("--parser", action="append", help="one of those that get input; all by default")
     parser.add_argument("--processes", type=int, default=1, help="how many of them at a time")
     parser.add_argument("--kills", type=int, default=1_000)
@@ -97,11 +98,21 @@ def _feed(given: argparse.Namespace) -> int:
     return worst
 
 
+def _ask(given: argparse.Namespace) -> int:
+    worst, began = 0, time.monotonic()
+    for document, problem in schema.tried(given.examples, given.seed):
+        tried = f"{document}, all phases, up to {given.examples:,} examples of each operation"
+        worst |= _row("schemathesis", tried, [problem] if problem else [], began)
+        began = time.monotonic()
+    return worst
+
+
 _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cuts": _cut,
     "faults": _fail,
     "rot": _rot,
     "inputs": _feed,
+    "schema": _ask,
     "kills": _kill,
 }
 

@@ -294,7 +294,7 @@ def _patterns(parser: Parser, patterns_max: int) -> list[tuple[str, Callable[[in
     """Examples that hold many of something in place of one of their pieces, or at their ends."""
     chosen = random.Random(0)
     found: list[tuple[str, Callable[[int], bytes]]] = []
-    for example in parser.examples[:6]:
+    for example in parser.examples:
         pieces = _PIECES.findall(example)
         places = sorted({0, len(pieces), *(chosen.randrange(len(pieces) + 1) for _ in range(3))})
         units = (*_UNITS, *parser.words, *chosen.sample(pieces, min(4, len(pieces))), example + b"\n")

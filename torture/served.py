@@ -45,7 +45,7 @@ def parsers(stack: ExitStack, folder: Path) -> list[Parser]:
     stack.callback(served.close)
     answers, requests = _answers(), [*_requests(), *_page_requests()]
     return [
-        Parser("requests", served.feed, (Declined,), requests, _words(), bytes_max=900, share=0.1),
+        Parser("requests", served.feed, (Declined,), requests, _words(), bytes_max=6_000, share=0.1),
         Parser("answers", _answer, (Refused, ConnectionLost, ProofError), answers, bytes_max=900, share=0.2),
         Parser(
             "addresses of servers",
@@ -242,7 +242,8 @@ def _words() -> list[bytes]:
         b"ADMIN", b"WRITER", b"SESSION", b"CSRF", EVENT_ID.encode(), b"GET", b"HEAD", b"PUT", b"DELETE",
         b"OPTIONS",
         b"\ncontent-encoding: gzip", b"\nauthorization: Basic x", b"\nx-forwarded-proto: https",
-        b"\nrange: bytes=0-1", b"\nif-none-match: *", b"\nx-http-method-override: DELETE",
+        b"\ncontent-length: " + b"0" * 4_400 + b"2", b"\nrange: bytes=0-1", b"\nif-none-match: *",
+        b"\nx-http-method-override: DELETE",
         b"\ncookie: __Host-auditplane_session=SESSION", b"\nsec-purpose: prefetch", b"\nhost: evil.example\\",
         b"/v1/", b"/..", b"%2f", b"?x=1",
     ]  # fmt: skip

@@ -19,6 +19,7 @@ _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 WORKERS_MAX: Final = 64
 SHOWN_CHARS: Final = 80
+FILE_BYTES_MAX: Final = 16 * 1024  # what reads TOML takes a minute for 256 KiB of some
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,10 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
-            tables = tomllib.load(opened)
+            text = opened.read(FILE_BYTES_MAX + 1)
+        if len(text) > FILE_BYTES_MAX:
+            raise InvalidConfig(f"The configuration {file} has more than {FILE_BYTES_MAX // 1024} KiB.")
+        tables = tomllib.loads(text.decode())
     except OSError as error:
         raise InvalidConfig(f"The configuration {file} can't be read: {error.strerror}.") from None
     except RecursionError:

@@ -17,6 +17,7 @@ else:
     from backports import zstd
 
 _WINDOW_BYTES: Final = 64 * 1024
+_LENGTH_DIGITS_MAX: Final = 20  # the server below takes no more
 
 
 async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> bytes:
@@ -24,8 +25,7 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
 
     Raises TooLarge beyond `bytes_max`, and RequestTimeout after BODY_SECONDS_MAX.
     """
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > bytes_max:
+    if _told_bytes(request) > bytes_max:
         raise _too_large(bytes_max)
     try:
         async with asyncio.timeout(limits.BODY_SECONDS_MAX):
@@ -34,6 +34,13 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
         raise RequestTimeout(
             f"The body did not arrive within {limits.BODY_SECONDS_MAX:.0f} seconds; nothing was stored."
         ) from None
+
+
+def _told_bytes(request: Request) -> int:
+    """What the headers say of the size; zero when that is no number. Zeros may stand before it."""
+    digits = request.headers.get("content-length", "").lstrip("0")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _LENGTH_DIGITS_MAX
+    return int(digits) if is_number else 0
 
 
 async def _receive(request: Request, bytes_max: int) -> bytes:

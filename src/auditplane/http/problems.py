@@ -36,6 +36,7 @@ CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditp
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
 LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
+METHOD_CHARS_SHOWN: Final = 32
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 
@@ -94,7 +95,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = methods(request)
-        message = f"{request.method} can't be used here; these can: {headers['Allow']}."
+        message = f"{request.method[:METHOD_CHARS_SHOWN]} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail
     return problem(request, status, [message], headers)
