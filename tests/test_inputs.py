@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from torture.inputs import Mutator, Outcome, Parser
 from torture.parsers import parsers
 
 INPUTS = 2_000
+INPUTS_LEAST = 60
 PATTERNS = 6
 # The state of the served application is one for all of them.
 pytestmark = pytest.mark.xdist_group("inputs")
@@ -37,9 +39,10 @@ def check(outcome: Outcome) -> None:
 def test_each_parser_takes_its_input_or_refuses_it_as_documented(known: dict[str, Parser]) -> None:
     """No other exception comes out; where that can be told, what was taken is written as it was read."""
     for number, parser in enumerate(known.values()):
-        outcome = inputs.attacked(parser, parser.due(INPUTS), seed=number)
+        count = max(INPUTS_LEAST, parser.due(INPUTS))
+        outcome = inputs.attacked(parser, count, seed=number)
         check(outcome)
-        assert outcome.tried == parser.due(INPUTS)
+        assert outcome.tried == count
         assert outcome.taken, parser.name
         assert outcome.refused or parser.raises == (), parser.name
 
@@ -132,10 +135,14 @@ def test_inputs_are_the_same_for_the_same_seed_and_mostly_half_right() -> None:
     assert set(DATES) <= set(made)
 
 
-def test_what_another_process_found_is_read_as_it_was() -> None:
+def test_what_another_process_found_is_read_as_it_was(tmp_path: Path) -> None:
     """And what ends a process is found out as well."""
-    found = dict(inputs.tried(["moments"], 500, seed=3, processes=1))
-    assert found["moments"].tried >= 500
-    check(found["moments"])
-    ended = dict(inputs.tried(["there is none"], 500, seed=3, processes=1))
-    assert "the process ended with 1" in ended["there is none"].problems[0]
+    ((name, outcome),) = inputs.tried(["moments"], 500, seed=3, processes=1)
+    assert name == "moments"
+    assert outcome.tried > 500  # and large ones
+    assert outcome.taken
+    assert outcome.refused
+    check(outcome)
+    (ended,) = inputs.in_a_process(tmp_path / "none", "there is none", "500", "3").problems
+    assert "the process ended with 1" in ended
+    assert "KeyError" in ended

@@ -239,13 +239,14 @@ def tried(names: Sequence[str], count: int, seed: int, processes: int) -> Iterat
 def _attacked_apart(name: str, count: int, seed: int, folder: Path) -> Outcome:
     """Many inputs, and then large ones, which are timed where nothing watches the code."""
     began = time.monotonic()
-    outcome = _in_a_process(folder / f"{name}, many".replace(" ", "-"), name, str(count), str(seed))
-    outcome.add(_in_a_process(folder / f"{name}, large".replace(" ", "-"), name))
+    outcome = in_a_process(folder / f"{name}, many".replace(" ", "-"), name, str(count), str(seed))
+    outcome.add(in_a_process(folder / f"{name}, large".replace(" ", "-"), name))
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-def _in_a_process(folder: Path, *arguments: str) -> Outcome:
+def in_a_process(folder: Path, *arguments: str) -> Outcome:
+    """What `fuzzing` makes of its arguments; a process that ends otherwise is wrong."""
     folder.mkdir()
     program = [sys.executable, "-m", "torture.fuzzing", str(folder), *arguments]
     done = subprocess.run(program, capture_output=True, check=False)

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import zstandard
+from cyclopts import CycloptsError
 from starlette.requests import Request
 
 from auditplane import backup, config, log, merkle, query, rotation, signing, tiles, times, ulid
@@ -45,6 +46,7 @@ from auditplane.checkpoint import (
     verify_proof,
 )
 from auditplane.cli import filters, import_file, verifier_keys
+from auditplane.cli.commands import app
 from auditplane.cli.profiles import Profiles
 from auditplane.errors import AuditplaneError, InvalidInput, ProofError
 from auditplane.event import KINDS, SECRET_WORDS, Rules, clean_details, decode_docs, encode_docs, parse
@@ -579,6 +581,8 @@ def _files(folder: Path) -> list[Parser]:
         "old": str(SIGNER.verifier), "new": NEXT.secret,
     }  # fmt: skip
     retired = f"# Keys\n{SIGNER.verifier} - {AT} replaced\n{NEXT.verifier} {AT} {AT} leaked\n".encode()
+    accounts = folder / "accounts"
+    accounts.mkdir()
     checked = msgspec.json.encode(verified.Verified(1, 2, True, 0))
     return [
         Parser("settings, TOML", _in_file(folder / "settings.toml", _settings), OURS, toml, names),
@@ -597,7 +601,9 @@ def _files(folder: Path) -> list[Parser]:
             OURS,
             [str(SIGNER.verifier).encode(), retired],
         ),
-        Parser("backups", _in_file(folder / backup.MANIFEST, _backup), OURS, [_manifest(), checked]),
+        Parser("backups", _in_file(folder / backup.MANIFEST, _backup), OURS, [_manifest()]),
+        Parser("checks that were kept", _in_file(accounts / "default.verified", _check), (), [checked]),
+        Parser("command lines", _command_line, (CycloptsError,), _command_lines(), share=0.01),
         Parser(
             "evidence manifests", _evidence_manifest, (verify.Wrong,), _evidence_manifests(), bytes_max=2_000
         ),
@@ -661,6 +667,30 @@ def _manifest() -> bytes:
     account = backup.Account("default", 0, merkle.EMPTY_ROOT, SIGNER.name, key)
     files = {name: backup.File(1, "0" * 64) for name in ("control.db", "accounts/default.db")}
     return msgspec.json.encode(backup.Manifest(1, "1.0", AT, str(server), False, [account], files))
+
+
+def _check(path: Path) -> None:
+    """What is no check counts as none."""
+    verified.last_verified(path.parents[1], "default")
+
+
+def _command_lines() -> list[bytes]:
+    """Commands, an argument a line."""
+    lines = [
+        "get audit-events --user ann --min-date 7d -o json", "count --kind Source -q x", "tail -f -n 20",
+        "download --raw -o f.csv --order asc", "record --user a --action b --kind Source --name c",
+        "import --format csv f", "keys create --role reader --expires 90d --envelope", "keys revoke X",
+        "serve --data d --port 3001 --workers 2 --host ::1", "retention set --days 400",
+        "hold place --reason x", "erase --user ann --reason x --yes", "log rotate --leaked",
+        "verify --url http://x --key k --follow",
+        "profile set work --url http://x", "backup d --data e", "completion bash", "version", "--help",
+    ]  # fmt: skip
+    return [line.replace(" ", "\n").encode() for line in lines]
+
+
+def _command_line(data: bytes) -> None:
+    """A command line as far as it is understood; nothing is run."""
+    app.parse_args(text_of(data).split("\n"), exit_on_error=False, print_error=False)
 
 
 def _backup(path: Path) -> None:
