@@ -107,10 +107,10 @@ def test_a_careless_parser_is_found_out(seed: int) -> None:
 
 
 def test_a_slow_parser_is_found_out() -> None:
-    slow_one = Parser("slow", slow, (), DATES)
-    assert "more than linear time" in inputs.large(slow_one, patterns_max=1, size=512).problems[0]
-    linear = Parser("linear", sum, (), DATES)
-    check(inputs.large(linear, patterns_max=3, size=256 * 1024))
+    slow_one = Parser("slow", slow, (), DATES, large_bytes=512)
+    assert "more than linear time" in inputs.large(slow_one, patterns_max=1).problems[0]
+    linear = Parser("linear", sum, (), DATES, large_bytes=256 * 1024)
+    check(inputs.large(linear, patterns_max=3))
 
 
 def test_an_input_that_takes_too_long_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 CHANGES_MAX: Final = 6
 REPEATED_MAX: Final = 40
-SECONDS_MAX: Final = 2.0  # for one input, of processor time
+SECONDS_MAX: Final = 0.5  # for one input, of processor time
 SHOWN_BYTES: Final = 200
 SHOWN_BYTES_MAX: Final = 2_000
+
+
+Pattern: TypeAlias = tuple[bytes, bytes, bytes]
+"""A beginning, what is repeated, and an end."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Parser:
     """What takes input: `feed` does with it all that the project does.
 
     It may raise what is in `raises`, and nothing else. `examples` are right, or nearly so; `words` are pieces
-    that mean something. Of all inputs it gets a `share`, smaller where each takes long.
+    that mean something. Of all inputs it gets a `share`, smaller where each takes long. Large inputs have
+    `large_bytes`, and some times as many; `patterns` are among them.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Parser:
     words: Sequence[bytes] = ()
     bytes_max: int = 600
     share: float = 1.0
+    large_bytes: int = 16 * 1024
+    patterns: Sequence[Pattern] = ()
 
     def due(self, count: int) -> int:
         """Its share of so many inputs."""
@@ -265,7 +272,6 @@ def has_atheris() -> bool:
 
 # Time.
 
-SMALL_BYTES: Final = 16 * 1024
 TIMES: Final = 4  # how much larger the other size is
 GROWTH_MAX: Final = 2.0 * TIMES  # linear is TIMES, quadratic its square
 PATTERNS_MAX: Final = 200
@@ -279,43 +285,48 @@ _UNITS: Final = (
 )  # fmt: skip
 
 
-def large(parser: Parser, patterns_max: int = PATTERNS_MAX, size: int = SMALL_BYTES) -> Outcome:
+def large(parser: Parser, patterns_max: int = PATTERNS_MAX) -> Outcome:
     """What came of large inputs; those that take more than linear time are wrong."""
-    outcome = Outcome()
-    for name, pattern in _patterns(parser, patterns_max):
-        outcome.feed(parser, pattern(size * TIMES))
+    outcome, size = Outcome(), parser.large_bytes
+    for pattern in _patterns(parser, patterns_max):
+        outcome.feed(parser, _sized(pattern, size * TIMES))
         if all(_growth(parser, pattern, size, times) > GROWTH_MAX for times in MEASURED):
             outcome.note(
-                f"{size:,} bytes and {TIMES} times as many take more than linear time", name.encode()
+                f"{size:,} bytes and {TIMES} times as many take more than linear time", _named(pattern)
             )
     return outcome
 
 
-def _patterns(parser: Parser, patterns_max: int) -> list[tuple[str, Callable[[int], bytes]]]:
-    """Examples that hold many of something in place of one of their pieces, or at their ends."""
+def _patterns(parser: Parser, patterns_max: int) -> list[Pattern]:
+    """Those of the parser, and examples that hold many of something, at their ends or by chance."""
     chosen = random.Random(0)
-    found: list[tuple[str, Callable[[int], bytes]]] = []
+    found: list[Pattern] = []
     for example in parser.examples:
         pieces = _PIECES.findall(example)
         places = sorted({0, len(pieces), *(chosen.randrange(len(pieces) + 1) for _ in range(3))})
         units = (*_UNITS, *parser.words, *chosen.sample(pieces, min(4, len(pieces))), example + b"\n")
-        found += [_many(pieces, place, unit) for place in places for unit in units]
+        found += [
+            (b"".join(pieces[:place]), unit, b"".join(pieces[place:])) for place in places for unit in units
+        ]
     chosen.shuffle(found)
-    return found[:patterns_max]
+    return [*parser.patterns, *found[:patterns_max]]
 
 
-def _many(pieces: Sequence[bytes], place: int, unit: bytes) -> tuple[str, Callable[[int], bytes]]:
-    before, after = b"".join(pieces[:place]), b"".join(pieces[place:])
-    return (
-        f"{before[:60]!r} + {unit[:60]!r} * n + {after[:60]!r}",
-        lambda size: before + unit * (size // max(1, len(unit))) + after,
-    )
+def _sized(pattern: Pattern, size: int) -> bytes:
+    """An input of about so many bytes."""
+    before, unit, after = pattern
+    return before + unit * (size // max(1, len(unit))) + after
 
 
-def _growth(parser: Parser, pattern: Callable[[int], bytes], size: int, times: int) -> float:
+def _named(pattern: Pattern) -> bytes:
+    before, unit, after = (part[:60] for part in pattern)
+    return b"%s (%s many times) %s" % (before, unit, after)
+
+
+def _growth(parser: Parser, pattern: Pattern, size: int, times: int) -> float:
     """How many times longer the larger of two sizes takes; 0 where that is nothing to speak of."""
-    large = _seconds(parser, pattern(size * TIMES), times)
-    return 0.0 if large < UNNOTICED_SECONDS else large / _seconds(parser, pattern(size), times)
+    large = _seconds(parser, _sized(pattern, size * TIMES), times)
+    return 0.0 if large < UNNOTICED_SECONDS else large / _seconds(parser, _sized(pattern, size), times)
 
 
 def _seconds(parser: Parser, data: bytes, times: int) -> float:

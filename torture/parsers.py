@@ -303,12 +303,14 @@ def _events() -> list[Parser]:
         to_json(EVENT["details"]),
         b'{"a":{"b":{"c":[[[{"token":"x"}]]]}},"before":"x\\ny","after":[]}',
     ]
+    alike = (b'{"after":[1' + b",2,1" * 450 + b'],"before":[1', b",1", b"]}")
     members = [name.encode() for name in EVENT]
+    secrets = [word.encode() for word in SECRET_WORDS]
     table = _table()
     return [
         Parser("events, JSON", _json_events, OURS, [*single, *array], members, bytes_max=900),
         Parser("events, NDJSON", _ndjson_events, OURS, lines, members, bytes_max=900),
-        Parser("details", _details, OURS, objects, [word.encode() for word in SECRET_WORDS]),
+        Parser("details", _details, OURS, objects, secrets, large_bytes=500, patterns=[alike]),
         Parser("files, CSV", _csv_file, OURS, [table, *_packed_files(table)], members, bytes_max=900),
         Parser("files, raw CSV", _raw_csv_file, OURS, [table], members, bytes_max=900),
         Parser(
