@@ -58,7 +58,8 @@ docs: dev-env  ## make the documentation as a site, in ./site; a broken link is 
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group docs
 	@$(BIN)/python -m docs_site
 
-torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, bit rot, kills (ARGS="cuts --cuts 1000")
+torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, wrong input, kills (ARGS="cuts --cuts 1000")
+	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group torture
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 soak: dev-env  ## load it for an hour in all ways at once (ARGS="--minutes 3")

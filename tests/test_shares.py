@@ -80,7 +80,7 @@ def test_what_waits_is_bounded_and_each_result_reaches_who_waits_for_it() -> Non
 
 
 def test_what_failed_keeps_nothing() -> None:
-    """Bodies that can't be read are many and large: their memory is free at once, not when it is collected."""
+    """The memory of bodies that can't be read is free at once, not when it is collected."""
 
     class Held:
         pass

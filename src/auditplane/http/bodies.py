@@ -28,8 +28,7 @@ _WINDOW_BYTES: Final = 64 * 1024
 _ZSTD_OPTIONS: Final[Mapping[int, int]] = {
     zstd.DecompressionParameter.window_log_max: limits.BODY_WINDOW_BYTES_MAX.bit_length() - 1
 }
-
-
+_LENGTH_DIGITS_MAX: Final = 20  # the server below takes no more
 _HELD: Final = "auditplane.held"
 _room: Final = Shares(limits.BODIES_BYTES_MAX)
 
@@ -40,8 +39,7 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
     Raises TooLarge beyond `bytes_max`, RequestTimeout when it takes too long, and Unavailable when the bodies
     of the account, or of all whom nobody knows yet, take too much room.
     """
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > bytes_max:
+    if _told_bytes(request) > bytes_max:
         raise _too_large(bytes_max)
     seconds = request.state.server.config.body_seconds
     try:
@@ -51,6 +49,13 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
         raise RequestTimeout(
             f"The body did not arrive within {seconds} seconds; nothing was stored."
         ) from None
+
+
+def _told_bytes(request: Request) -> int:
+    """What the headers say of the size; zero when that is no number. Zeros may stand before it."""
+    digits = request.headers.get("content-length", "").lstrip("0")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _LENGTH_DIGITS_MAX
+    return int(digits) if is_number else 0
 
 
 def hold(scope: Scope, size: int) -> None:

@@ -1,7 +1,7 @@
 """What the caller accepts: representations and content encodings (RFC 9110, sections 12.4 and 12.5)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from auditplane import limits
@@ -34,7 +34,9 @@ def media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
     """The one of some media types that suits the headers best, the first of equals; raises NotAcceptable."""
     if not any(accept):
         return offered[0]
-    ranges = _weighted(accept)
+    ranges: dict[str, float] = {}
+    for name, quality in _weighted(accept):
+        ranges[name] = max(quality, ranges.get(name, 0.0))
     best = max(offered, key=lambda media: _media_quality(media, ranges))
     if not _media_quality(best, ranges):
         *others, last = offered
@@ -42,13 +44,12 @@ def media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
     return best
 
 
-def _media_quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
+def _media_quality(media: str, ranges: Mapping[str, float]) -> float:
     """The quality of the most specific range that covers a media type."""
     major = media.partition("/")[0]
     for pattern in (media, f"{major}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == pattern]
-        if found:
-            return max(found)
+        if pattern in ranges:
+            return ranges[pattern]
     return 0.0
 
 

@@ -38,6 +38,7 @@ CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditp
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
 LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
+METHOD_CHARS_SHOWN: Final = 32
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 _FOLDERS: Final = re.compile(r"(?<!\S)/\S*/(?=\S)")
@@ -107,7 +108,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = methods(request)
-        method = errors.without_keys(request.method)
+        method = errors.without_keys(request.method)[:METHOD_CHARS_SHOWN]
         message = f"{method} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail
