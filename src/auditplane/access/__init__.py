@@ -214,6 +214,12 @@ class Access:
             self._changes.close()
             self._version.close()
 
+    def check(self) -> None:
+        """Raises StoreError when keys can't be looked up."""
+        with translated(self._path.parent), self._mutex, self._connection.use() as connection:
+            self._path.stat()  # what is open goes on when the file is gone, until the next start
+            fetch(connection, _QUERIES["any_key"])
+
     def authenticate(self, secret: str | None) -> Key:
         """The key of a secret; raises NotAuthenticated. A key that was just revoked is refused at once."""
         if not secret:

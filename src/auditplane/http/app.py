@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,7 +20,7 @@ from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
-from auditplane.http.lines import RequestLog
+from auditplane.http.lines import Lines, standard_error
 from auditplane.http.page import rendering
 from auditplane.http.state import CALLER, State
 from auditplane.log import clock
@@ -39,13 +38,16 @@ def build(config: Config) -> ASGIApp:
         trouble = await state.health.trouble()
         return JSONResponse({"status": trouble or "ok"}, 503 if trouble else 200)
 
+    async def alive(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
     async def version(_request: Request) -> Response:
         return JSONResponse({"version": __version__})
 
     async def exposition(request: Request) -> Response:
         state: State = request.state.server
-        metrics.DISK_FREE.set(shutil.disk_usage(state.folder.path).free)
-        text = await asyncio.to_thread(metrics.exposition)  # which reads a file of each worker
+        # On a thread, as it reads a file of each worker.
+        text = await asyncio.to_thread(metrics.exposition, state.folder.path)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def served_openapi(_request: Request) -> Response:
@@ -75,6 +77,7 @@ def build(config: Config) -> ASGIApp:
         Route("/v1/erasures", retention.erase, methods=["POST"]),
         Route("/v1/version", version),
         Route("/health", health),
+        Route("/health/live", alive),
         Route("/metrics", exposition),
         Route("/openapi.json", served_openapi),
         *page.routes(),
@@ -82,12 +85,11 @@ def build(config: Config) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        state = State(config, clock)
+        state = State(config, clock, lambda: measured.under_way)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
         yield {"server": state}
         await state.close()
-        if request_log is not None:
-            request_log.close()
+        standard_error().flush()
 
     handlers = {
         AuditplaneError: problems.on_error,
@@ -96,8 +98,8 @@ def build(config: Config) -> ASGIApp:
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    request_log = RequestLog() if config.log_requests else None
-    measured = _Measured(app, {route.endpoint: route.path for route in routes}, request_log)
+    lines = standard_error() if config.log_requests else None
+    measured = _Measured(app, {route.endpoint: route.path for route in routes}, lines)
     return measured
 
 
@@ -127,11 +129,11 @@ async def _drain(state: State, measured: "_Measured") -> None:
 class _Measured:
     """Counts requests, measures the time until their answers begin, and logs them at their end."""
 
-    def __init__(self, app: ASGIApp, paths: Mapping[Any, str], request_log: RequestLog | None) -> None:
-        self._app, self._paths, self._log = app, paths, request_log
+    def __init__(self, app: ASGIApp, paths: Mapping[Any, str], lines: Lines | None) -> None:
+        self._app, self._paths, self._lines = app, paths, lines
         self.idle = asyncio.Event()
         self.idle.set()
-        self._under_way = 0
+        self.under_way = 0
         self.draining: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,41 +143,47 @@ class _Measured:
         began = time.perf_counter()
         status = sent_bytes = 0
         is_whole = False
+        has_body = scope["method"] != "HEAD"  # the server below drops what is sent all the same
 
         async def measured(message: Message) -> None:
             nonlocal status, sent_bytes, is_whole
             if message["type"] == "http.response.start":
                 status = message["status"]
-                endpoint = scope.get("endpoint")
-                route = endpoint.__name__ if endpoint else "none"
-                metrics.count_request(route, scope["method"], status, time.perf_counter() - began)
-            else:
+                metrics.count_request(
+                    self._route(scope), scope["method"], status, time.perf_counter() - began
+                )
+            elif has_body:
                 sent_bytes += len(message.get("body", b""))
-                is_whole = not message.get("more_body", False)
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
-        self._under_way += 1
+        self.under_way += 1
         self.idle.clear()
         try:
             await self._app(scope, receive, measured)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self.under_way -= 1
+            if not self.under_way:
                 self.idle.set()
-            if self._log is not None:
-                self._log.add(self._line(scope, status, sent_bytes, is_whole, time.perf_counter() - began))
+            if self._lines is not None:
+                seconds = time.perf_counter() - began
+                self._lines.add_request(self._told(scope, status, sent_bytes, is_whole, seconds))
 
-    def _line(
+    def _route(self, scope: Scope) -> str:
+        """The route as the API names it: a path may hold what is nobody's business."""
+        return self._paths.get(scope.get("endpoint"), "none")
+
+    def _told(
         self, scope: Scope, status: int, sent_bytes: int, is_whole: bool, seconds: float
     ) -> Mapping[str, Any]:
-        """What is logged of a request; a path or a query may hold what is nobody's business."""
+        """What is logged of a request; a query may hold what is nobody's business, too."""
         key: Key | None = scope.get(CALLER)
         return {
             "time": format_us(clock()),
             "level": "info",
             "message": "request",
-            "method": scope["method"],
-            "route": self._paths.get(scope.get("endpoint"), "none"),
+            "method": metrics.known_method(scope["method"]),
+            "route": self._route(scope),
             "status": status,
             "seconds": round(seconds, 6),
             "bytes": sent_bytes,
