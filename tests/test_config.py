@@ -20,6 +20,7 @@ OTHERS = {
     "details.secret-words": ("pin,otp", ("pin", "otp")),
     "streams.stall-seconds": ("5", 5),
     "server.log_requests": ("false", False),
+    "metrics.token": ("elsewhere/token", Path("elsewhere/token")),
     "log.name": ("audit.example", "audit.example"),
     "log.key": ("elsewhere/log.key", Path("elsewhere/log.key")),
     "log.public": ("true", True),

@@ -18,6 +18,7 @@ from auditplane.event import SECRET_WORDS, Rules, nearest
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 WORKERS_MAX: Final = 64
+TOKEN_CHARS_MIN: Final = 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Config:
     retention_days: int
     record_reads: bool
     log_requests: bool
+    metrics_token: Path | None
 
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
@@ -130,6 +132,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
     "server.log_requests": Setting(_flag, True, "Write a line to standard error for each request."),
+    "metrics.token": Setting(
+        _path, None, "A file with the token that /metrics asks for; without it anybody may ask."
+    ),
     "log.name": Setting(
         _log_name, None, "The name of this server in the origin of its logs; fixed once the key is made."
     ),
@@ -199,7 +204,25 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         retention_days=values["audit_trail.retention_days"],
         record_reads=values["audit_trail.record_reads"],
         log_requests=values["server.log_requests"],
+        metrics_token=values["metrics.token"],
     )
+
+
+def token(file: Path | None) -> str | None:
+    """The token in a file, if there is one; raises InvalidConfig when it is none."""
+    if file is None:
+        return None
+    try:
+        found = file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
+        raise InvalidConfig(f"metrics.token: {file} can't be read: {reason}.") from None
+    if len(found) < TOKEN_CHARS_MIN or not found.isprintable() or " " in found:
+        raise InvalidConfig(
+            f"metrics.token: {file} must hold one word of at least {TOKEN_CHARS_MIN} characters; "
+            f"`openssl rand -hex 32` makes one."
+        )
+    return found
 
 
 def _read(setting: Setting, value: Any, where: str) -> Any:

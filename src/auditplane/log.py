@@ -54,7 +54,7 @@ def clock() -> int:
 PART_BYTES: Final = 192 * 1024
 CHECKPOINT_US: Final = 1_000_000
 UPDATED: Final = "Updated"
-FAILING_SECONDS: Final = 10.0
+FAILING_SECONDS: Final = 5.0
 SEALING_SECONDS_MAX: Final = 1.0
 SEALING_PAUSE_SECONDS: Final = 0.01
 # How much smaller a chunk of docs is as it is stored.

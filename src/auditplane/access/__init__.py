@@ -25,7 +25,15 @@ import apsw
 
 from auditplane import limits, log, ulid
 from auditplane.access import attempts
-from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
+from auditplane.errors import (
+    AuditplaneError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    StoreError,
+)
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import (
@@ -215,10 +223,13 @@ class Access:
             self._version.close()
 
     def check(self) -> None:
-        """Raises StoreError when keys can't be looked up."""
-        with translated(self._path.parent), self._mutex, self._connection.use() as connection:
+        """Raises StoreError when keys can't be looked up, or there is none: the first start makes one."""
+        with translated(self._path.parent), self._mutex:
             self._path.stat()  # what is open goes on when the file is gone, until the next start
-            fetch(connection, _QUERIES["any_key"])
+            with self._connection.use() as connection:
+                found = fetch(connection, _QUERIES["any_key"])
+        if not found:
+            raise StoreError(f"There is no API key in {self._path}; it is not the file that it was.")
 
     def authenticate(self, secret: str | None) -> Key:
         """The key of a secret; raises NotAuthenticated. A key that was just revoked is refused at once."""

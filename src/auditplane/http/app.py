@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hmac
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -16,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditplane import __version__, limits
 from auditplane.access import Key
-from auditplane.config import Config
-from auditplane.errors import AuditplaneError
+from auditplane.config import Config, token
+from auditplane.errors import AuditplaneError, NotAuthenticated
 from auditplane.http import events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import break_off_all
 from auditplane.http.lines import Lines, standard_error
@@ -32,6 +33,7 @@ FLUSH_SECONDS: Final = 0.3
 def build(config: Config) -> ASGIApp:
     """The application of a worker."""
     document = openapi.document(config.kinds_extra)
+    metrics_token = token(config.metrics_token)
 
     async def health(request: Request) -> Response:
         state: State = request.state.server
@@ -46,6 +48,7 @@ def build(config: Config) -> ASGIApp:
 
     async def exposition(request: Request) -> Response:
         state: State = request.state.server
+        _check_token(request, metrics_token)
         # On a thread, as it reads a file of each worker.
         text = await asyncio.to_thread(metrics.exposition, state.folder.path)
         return Response(text, media_type=metrics.CONTENT_TYPE)
@@ -101,6 +104,17 @@ def build(config: Config) -> ASGIApp:
     lines = standard_error() if config.log_requests else None
     measured = _Measured(app, {route.endpoint: route.path for route in routes}, lines)
     return measured
+
+
+def _check_token(request: Request, wanted: str | None) -> None:
+    """Raises NotAuthenticated for who lacks the token of the metrics, where there is one."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if wanted is not None and not (
+        scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted.encode())
+    ):
+        raise NotAuthenticated(
+            "The token in the file of the setting metrics.token is needed: send it as Authorization: Bearer."
+        )
 
 
 def _stop(state: State, measured: "_Measured") -> None:

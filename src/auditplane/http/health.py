@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -50,10 +51,19 @@ class Trouble(Exception):
 class Health:
     """Looks after a data folder; `trouble` is for the thread of the event loop."""
 
-    def __init__(self, folder: DataFolder, access: Access, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        access: Access,
+        recorder: Recorder,
+        *,
+        probe_seconds: float = PROBE_SECONDS,
+        again_seconds: float = AGAIN_SECONDS,
+    ) -> None:
         self._folder, self._access, self._recorder = folder, access, recorder
+        self._probe_seconds, self._again_seconds = probe_seconds, again_seconds
         self._looking: asyncio.Task[Trouble | None] | None = None
-        self._probed_at = -PROBE_SECONDS
+        self._probed_at = -inf
         self._found: Trouble | None = None
         self._told = ""
         self._works = ""
@@ -76,7 +86,7 @@ class Health:
     def _look(self) -> Trouble | None:
         """Looks at everything that is due; one thread at a time does."""
         age = time.monotonic() - self._probed_at
-        if age >= (AGAIN_SECONDS if self._found else PROBE_SECONDS):
+        if age >= (self._again_seconds if self._found else self._probe_seconds):
             self._found = self._probed()
             self._probed_at = time.monotonic()
         try:

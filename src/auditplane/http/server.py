@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -30,7 +30,7 @@ from granian.log import LogLevels
 
 from auditplane import limits, listening
 from auditplane.access import Access
-from auditplane.config import Config
+from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http.expiry import Expiry
 from auditplane.log import clock
@@ -80,6 +80,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     """
     logging.config.dictConfig(_LOGGERS)
     tls = listening.certificate(config)
+    token(config.metrics_token)  # a worker would just end
     _check_folder(config.data)
     os.umask(0o077)  # nobody else may read what is made from here on, by workers too
     folder = DataFolder(config.data)
@@ -380,7 +381,7 @@ class Keeper:
         worked = more = False
         began = time.monotonic()
         names = self._folder.accounts()
-        self._wal_bytes = {name: self._wal_bytes.get(name, 0) for name in names}
+        self._forget_all_but(names)
         for name in names:
             mark = self._folder.wal_mark(name)
             self._wal_bytes[name] = mark[1]
@@ -399,6 +400,14 @@ class Keeper:
                     more = True
                     self._again.add(name)
         return worked, more
+
+    def _forget_all_but(self, names: Sequence[str]) -> None:
+        """Forgets what was noted of accounts that are gone."""
+        if self._wal_bytes.keys() != set(names):
+            self._wal_bytes = {name: self._wal_bytes.get(name, 0) for name in names}
+            for noted in (self._unsealed, self._troubles):
+                for name in noted.keys() - self._wal_bytes.keys():
+                    del noted[name]
 
     def _keep(self, name: str, store: AccountStore) -> bool:
         """A round of upkeep of an account, and a step of forgetting."""
