@@ -26,6 +26,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from auditplane import __version__
+from auditplane.store.sqlite.folder import last_backup_us
+from auditplane.times import SECOND_US
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # It would ask the system for the process's id at each count, in case of a fork; workers never fork.
@@ -80,6 +82,9 @@ CHECKPOINT_TIME: Final = Gauge(
 )  # fmt: skip
 DISK_FREE: Final = _last("auditplane_disk_free_bytes", "Room that is left on the disk of the data folder.")
 DISK_SIZE: Final = _last("auditplane_disk_size_bytes", "Room that the disk of the data folder has in all.")
+BACKUP_TIME: Final = _last(
+    "auditplane_backup_timestamp_seconds", "When the last `auditplane backup` was begun; 0 if none was."
+)
 LINES_LEFT_OUT: Final = Counter(
     "auditplane_log_lines_left_out", "Log lines that were left out as nobody read standard error."
 )
@@ -165,6 +170,7 @@ def exposition(folder: Path) -> bytes:
         disk = shutil.disk_usage(folder)
         DISK_FREE.set(disk.free)
         DISK_SIZE.set(disk.total)
+    BACKUP_TIME.set((last_backup_us(folder) or 0) / SECOND_US)
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
