@@ -57,7 +57,7 @@ def doctor(
     }
     settings, problems = config.read(flags, os.environ, config_file)
     look = Look(settings, problems, time.time_ns() // 1_000)
-    with working_as_owner(settings.data) if settings.data.exists() else nullcontext():
+    with working_as_owner(settings.data) if _is_there(settings) else nullcontext():
         findings = list(examine(look))
     if output == "json":
         print(json.dumps([_members(finding) for finding in findings], indent=2))
@@ -65,6 +65,13 @@ def doctor(
         _print(findings)
     if any(finding.level is Level.WRONG for finding in findings):
         sys.exit(FAILED)
+
+
+def _is_there(settings: config.Config) -> bool:
+    try:
+        return settings.data.exists()
+    except OSError:  # which the examination tells
+        return False
 
 
 def _members(finding: "Finding") -> dict[str, str]:

@@ -57,7 +57,8 @@ def _guarded(check: Check, look: Look) -> Iterator[Finding]:
     try:
         yield from check(look)
     except (AuditplaneError, OSError) as error:
-        yield wrong(about, f"It can't be looked at: {error}", "Mend what this says, and run this again.")
+        what = f"It can't be looked at: {str(error).rstrip('.')}."
+        yield wrong(about, what, "Mend what this says, and run this again.")
     except Exception as error:  # noqa: BLE001 - the other checks must not suffer
         what = f"This check failed: {type(error).__name__}: {error}."
         yield wrong(about, what, "Report this as a bug of Auditplane; the other checks don't depend on it.")

@@ -40,7 +40,9 @@ def _unreadable(look: Look, error: AuditplaneError) -> Finding:
             f"{path}, which holds all API keys, is missing.",
             "Put it back from a backup before the server starts: it would begin anew without any of them.",
         )
-    return wrong("keys", f"{path} can't be read: {error}", "Stop the server, and restore a backup.")
+    return wrong(
+        "keys", f"{path} can't be read: {str(error).rstrip('.')}.", "Stop the server, and restore a backup."
+    )
 
 
 def _working(look: Look, control: Control) -> Iterator[Finding]:
@@ -109,8 +111,8 @@ def check_signing_in(look: Look) -> Iterator[Finding]:
         yield warn(
             "signing in",
             f"Signing in failed {control.failed_attempts:,} times within ten minutes.",
-            "See in the server's log where `/sign-in` was asked from. Keys can't be guessed, and each address is "
-            "refused for a while.",
+            "See in the server's log where `/sign-in` was asked from. Keys can't be guessed, and each "
+            "address is refused for a while.",
         )
     else:
         yield ok("signing in", f"{control.sessions:,} are signed in to the page.")
@@ -129,7 +131,7 @@ def check_log_key(look: Look) -> Iterator[Finding]:
         key = log_key(look.folder, look.config.log_name, look.config.log_key)
         retired = retired_keys(look.folder)
     except (InvalidConfig, StoreError) as error:
-        yield wrong("log key", str(error), _LOST)
+        yield wrong("log key", f"{str(error).rstrip('.')}.", _LOST)
         return
     if path.stat().st_mode & READ_BY_OTHERS:
         yield wrong(

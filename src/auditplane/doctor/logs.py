@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +11,7 @@ from auditplane import limits
 from auditplane.access import Control
 from auditplane.checkpoint import VerifierKey, open_note
 from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
-from auditplane.errors import AuditplaneError, InvalidConfig, ProofError, StoreError, Unavailable
+from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, ProofError, StoreError, Unavailable
 from auditplane.keeping import covered
 from auditplane.signing import log_key, retired_keys, verifier_for
 from auditplane.store.sqlite import forgetting
@@ -51,57 +53,83 @@ def check_logs(look: Look) -> Iterator[Finding]:
     """Each log can be read, its pages are sound as far as there is time to look, and it is looked after."""
     deadline = time.monotonic() + LOOK_SECONDS_MAX
     names = accounts_in(look.folder)
-    events, looked_over = 0, 0
+    seen = _Seen()
     for name in names:
-        path = look.folder / ACCOUNTS / f"{name}.db"
-        trouble = _at_a_glance(name, path)
-        if trouble is not None:
-            yield trouble
-            continue
         try:
-            with looked_at(look.folder, name) as store:
-                events += store.size()
-                problems: list[str] = []
-                looked_over += check_pages_quickly(store, problems.append, deadline - time.monotonic())
-                yield from _damaged(look, name, problems)
-                yield from _state(look, name, store)
+            yield from _log(look, name, deadline, seen)
         except Unavailable as error:
             yield warn("logs", str(error), "Run this again.")
         except (AuditplaneError, OSError) as error:
-            yield from _damaged(look, name, [str(error)])
-        yield from _noted(look, name, path)
-    pages = "all their pages" if looked_over == len(names) else f"the pages of {looked_over:,}"
-    yield ok("logs", f"Accounts: {len(names):,}, events: {events:,}; {pages} were looked at.")
+            yield _unreadable(look, name, error)
+        yield from _noted(look, name)
+    pages = "all pages" if seen.whole == len(names) else f"the pages of {seen.whole:,} logs"
+    yield ok("logs", f"Accounts: {len(names):,}, events: {seen.events:,}; {pages} were looked at.")
 
 
-def _at_a_glance(name: str, path: Path) -> Finding | None:
-    """What is wrong with the file of a log, before it is opened."""
-    found = format_of(path)
-    if found is None:
-        return wrong(
-            "logs",
-            f"{path} is no database: it is empty, cut off, or something else.",
-            f"Keep it aside, and restore the account {name} from a backup.",
-        )
-    if found > len(MIGRATIONS):
+@dataclass(slots=True)
+class _Seen:
+    """How many events there are in the logs, and how many logs were looked over as a whole."""
+
+    events: int = 0
+    whole: int = 0
+
+
+def _log(look: Look, name: str, deadline: float, seen: _Seen) -> Iterator[Finding]:
+    """What is found in the log of an account."""
+    path = _file(look, name)
+    if not _wal_bytes(path) and format_of(path) != len(MIGRATIONS):
+        raise StoreError("its file is none of this version")
+    problems: list[str] = []
+    with looked_at(look.folder, name) as store:
+        seen.events += store.size()
+        seen.whole += check_pages_quickly(store, problems.append, deadline - time.monotonic())
+        if problems:
+            yield _damaged(look, name, problems[0])
+        else:
+            yield from _state(look, name, store)
+
+
+def _file(look: Look, name: str) -> Path:
+    return look.folder / ACCOUNTS / f"{name}.db"
+
+
+def _wal_bytes(path: Path) -> int:
+    """The size of the write-ahead log, which may hold the newest state of each page."""
+    with suppress(FileNotFoundError):
+        return path.with_name(path.name + "-wal").stat().st_size
+    return 0
+
+
+def _unreadable(look: Look, name: str, error: Exception) -> Finding:
+    """Why a log can't be opened: its format, or damage."""
+    path = _file(look, name)
+    found = None
+    with suppress(OSError):
+        found = format_of(path)
+        if found is None and not _wal_bytes(path):
+            return wrong(
+                "logs",
+                f"{path} is no database: it is empty, cut off, or something else.",
+                f"Stop the server, keep {look.folder} as it is, and restore a backup to another folder.",
+            )
+    if isinstance(error, NewerFormat) or (found or 0) > len(MIGRATIONS):
         return wrong("logs", f"The log of {name} was written by a newer version.", "Install that version.")
-    if found < len(MIGRATIONS):
+    if found is not None and found < len(MIGRATIONS):
         return warn(
             "logs",
             f"The log of {name} has format {found}; the next start makes format {len(MIGRATIONS)} of it.",
             "Make a backup before: there is no way back to the older version.",
         )
-    return None
+    return _damaged(look, name, str(error))
 
 
-def _damaged(look: Look, name: str, problems: list[str]) -> Iterator[Finding]:
-    if problems:
-        yield wrong(
-            "logs",
-            f"The log of {name} is damaged: {problems[0]}",
-            "Keep the folder as it is. What is affected is told by: auditplane verify --deep --account "
-            f"{name} --data {look.folder}. Then restore a backup.",
-        )
+def _damaged(look: Look, name: str, problem: str) -> Finding:
+    return wrong(
+        "logs",
+        f"The log of {name} is damaged: {problem.rstrip('.')}.",
+        "Keep the folder as it is. What is affected is told by: auditplane verify --deep --account "
+        f"{name} --data {look.folder}. Then restore a backup.",
+    )
 
 
 def _state(look: Look, name: str, store: AccountStore) -> Iterator[Finding]:
@@ -188,9 +216,9 @@ def _verifiers(look: Look, name: str) -> list[VerifierKey]:
     return [verifier_for(key, name) for key in (current, *before)]
 
 
-def _noted(look: Look, name: str, path: Path) -> Iterator[Finding]:
+def _noted(look: Look, name: str) -> Iterator[Finding]:
     """What was noted beside a log."""
-    if sync_failed(path):
+    if sync_failed(_file(look, name)):
         yield warn(
             "disk",
             f"The disk failed while the log of {name} was written.",

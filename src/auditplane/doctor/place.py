@@ -104,13 +104,14 @@ def check_modes(look: Look) -> Iterator[Finding]:
     if loose:
         yield warn(
             "modes",
-            f"Others on this machine may look at {_listed(loose)} in {look.folder}.",
+            f"Others on this machine may look at {_listed(loose)}.",
             f"chmod -R go= {look.folder}",
         )
     if foreign:
         yield wrong(
             "owner",
-            f"{look.folder} is {_user(owner)}'s, but not {_listed(foreign)} in it: the server can't open it.",
+            f"{look.folder} is {_user(owner)}'s, but these in it are not: {_listed(foreign)}. The server "
+            "can't open them.",
             f"chown -R {_user(owner)} {look.folder}",
         )
     if owner not in (os.geteuid(), os.getuid()) and os.getuid() != 0:
@@ -136,7 +137,7 @@ def _listed_in(folder: Path) -> list[Path]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return "." if path == folder else path.relative_to(folder).as_posix()
+    return "the folder itself" if path == folder else path.relative_to(folder).as_posix()
 
 
 def _user(uid: int) -> str:
