@@ -492,7 +492,7 @@ def test_the_key_that_signs_is_looked_at(data: Path, tmp_path: Path) -> None:
     key = data / "log.key"
     secret = key.read_text()
     key.chmod(0o640)
-    assert {finding.about for finding in bad(look(data))} == {"modes", "log key"}
+    assert "may read" in only(look(data), Level.WRONG, "log key").what
     key.chmod(0o600)
     key.write_text("garbage")
     assert "can't be used" in only(look(data), Level.WRONG, "log key").what

@@ -9,6 +9,7 @@ from auditplane.access import Control, look_into
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.store.sqlite.folder import ACCOUNTS, holder
+from auditplane.times import format_us
 
 
 class Level(Enum):
@@ -42,6 +43,11 @@ def warn(about: str, what: str, do: str) -> Finding:
 def wrong(about: str, what: str, do: str) -> Finding:
     """Something does not work, or will not after the next start."""
     return Finding(Level.WRONG, about, what, do)
+
+
+def moment(us: int) -> str:
+    """A time as a person reads it."""
+    return f"{format_us(us)[:16].replace('T', ' ')} UTC"
 
 
 @dataclass(frozen=True)

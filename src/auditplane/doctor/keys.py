@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import Final
 
 from auditplane.access import CONTROL_FILE, Control, Key, Right, opens
-from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
+from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, StoreError
 from auditplane.rotation import NEXT_FILE
 from auditplane.signing import KEY_FILE, log_key, retired_keys
 from auditplane.store.sqlite.folder import accounts_in, looked_at
-from auditplane.times import DAY_US, format_us
+from auditplane.times import DAY_US
 
 ADMIN_KEY_FILE: Final = "admin.key"
 EXPIRES_DAYS_MIN: Final = 14
@@ -66,7 +66,7 @@ def _ending(look: Look, control: Control) -> Iterator[Finding]:
         if key.works_at(look.now_us) and key.expires_us is not None and key.expires_us < soon_us:
             yield warn(
                 "keys",
-                f"The key {_named(key)} of the account {key.account} ends at {format_us(key.expires_us)}.",
+                f"The key {_named(key)} of the account {key.account} ends at {moment(key.expires_us)}.",
                 f"If it is still needed: auditplane keys create --role {key.role.value} --account "
                 f"{key.account} --data {look.folder}",
             )

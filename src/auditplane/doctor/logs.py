@@ -10,7 +10,7 @@ from typing import Final
 from auditplane import limits
 from auditplane.access import Control
 from auditplane.checkpoint import VerifierKey, open_note
-from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
+from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, ProofError, StoreError, Unavailable
 from auditplane.keeping import covered
 from auditplane.signing import log_key, retired_keys, verifier_for
@@ -20,7 +20,7 @@ from auditplane.store.sqlite.checks.quick import check_pages_quickly
 from auditplane.store.sqlite.folder import ACCOUNTS, accounts_in, format_of, last_backup_us, looked_at
 from auditplane.store.sqlite.statements import MIGRATIONS
 from auditplane.store.sqlite.verified import last_verified
-from auditplane.times import DAY_US, format_us
+from auditplane.times import DAY_US
 
 LOOK_SECONDS_MAX: Final = 10.0
 """For the pages of all logs together."""
@@ -138,7 +138,7 @@ def _state(look: Look, name: str, store: AccountStore) -> Iterator[Finding]:
     if last_us > look.now_us + AHEAD_US_MAX:
         yield wrong(
             "clock",
-            f"The log of {name} was written to at {format_us(last_us)}, which is in the future: this clock "
+            f"The log of {name} was written to at {moment(last_us)}, which is in the future: this clock "
             "was set back, or was wrong then.",
             "Set the clock. Until it is there, events get times after that one.",
         )
@@ -146,7 +146,7 @@ def _state(look: Look, name: str, store: AccountStore) -> Iterator[Finding]:
     if restored is not None:
         yield warn(
             "logs",
-            f"The log of {name} was restored at {format_us(restored.at_us)}; nothing is signed before "
+            f"The log of {name} was restored at {moment(restored.at_us)}; nothing is signed before "
             "somebody confirms that it goes on from there.",
             f"auditplane log confirm --data {look.folder}",
         )
@@ -229,7 +229,7 @@ def _noted(look: Look, name: str) -> Iterator[Finding]:
     if verified is not None and verified.problems:
         yield wrong(
             "logs",
-            f"The check of {name} at {format_us(verified.at_us)} found {verified.problems:,} problems.",
+            f"The check of {name} at {moment(verified.at_us)} found {verified.problems:,} problems.",
             f"auditplane verify --data {look.folder} --account {name} names them.",
         )
 
@@ -240,9 +240,9 @@ def check_backup(look: Look) -> Iterator[Finding]:
     old_us = look.now_us - BACKUP_DAYS_MAX * DAY_US
     make = f"auditplane backup DIR --data {look.folder}, from a timer"
     if last_us is not None and last_us < old_us:
-        yield warn("backup", f"The last one was made at {format_us(last_us)}.", make)
+        yield warn("backup", f"The last one was made at {moment(last_us)}.", make)
     elif last_us is not None:
-        yield ok("backup", f"The last one was made at {format_us(last_us)}.")
+        yield ok("backup", f"The last one was made at {moment(last_us)}.")
     elif _is_older(look, old_us):
         yield warn(
             "backup", "None was ever made by `auditplane backup`.", f"If nothing else copies it: {make}"

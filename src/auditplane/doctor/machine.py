@@ -12,9 +12,9 @@ from typing import Final
 import zstandard
 
 from auditplane import __version__
-from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
+from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
 from auditplane.store.sqlite.database import SQLITE_VERSION
-from auditplane.times import format_us, parse_rfc3339
+from auditplane.times import parse_rfc3339
 
 OPEN_FILES_MIN: Final = 4_096
 MADE_US: Final = parse_rfc3339("2025-01-01T00:00:00Z")
@@ -34,9 +34,9 @@ def check_versions(_look: Look) -> Iterator[Finding]:
 def check_clock(look: Look) -> Iterator[Finding]:
     """The clock may be right."""
     if look.now_us < MADE_US:
-        yield wrong("clock", f"It says {format_us(look.now_us)}.", "Set it, and have NTP keep it right.")
+        yield wrong("clock", f"It says {moment(look.now_us)}.", "Set it, and have NTP keep it right.")
     else:
-        yield ok("clock", f"It says {format_us(look.now_us)}.")
+        yield ok("clock", f"It says {moment(look.now_us)}.")
 
 
 def check_open_files(look: Look) -> Iterator[Finding]:

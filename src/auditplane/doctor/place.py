@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
+from auditplane.signing import KEY_FILE
 from auditplane.store.sqlite.database import ROOM_BYTES_MIN
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, BACKUP_FILE, RESTORING
 
@@ -97,7 +98,8 @@ def check_modes(look: Look) -> Iterator[Finding]:
     for path in (look.folder, *_entries(look.folder)):
         with suppress(FileNotFoundError):  # a server makes and removes some
             found = path.lstat()
-            if found.st_mode & OTHERS and not stat.S_ISLNK(found.st_mode):
+            is_told_elsewhere = stat.S_ISLNK(found.st_mode) or path.name == KEY_FILE
+            if found.st_mode & OTHERS and not is_told_elsewhere:
                 loose.append(_name(path, look.folder))
             if found.st_uid != owner:
                 foreign.append(_name(path, look.folder))

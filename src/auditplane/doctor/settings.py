@@ -13,9 +13,9 @@ from typing import Final
 
 from auditplane import listening
 from auditplane.config import Config, token
-from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
+from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
 from auditplane.errors import InvalidConfig, StoreError
-from auditplane.times import DAY_US, format_us
+from auditplane.times import DAY_US
 
 ANSWER_SECONDS_MAX: Final = 5.0
 CERTIFICATE_DAYS_MIN: Final = 30
@@ -120,12 +120,12 @@ def check_certificate(look: Look) -> Iterator[Finding]:
     if look.config.tls_key is not None:
         yield from _readable(look.config.tls_key, "certificate", "The key of the certificate")
     names = ", ".join(found.names)
-    ends = format_us(found.ends_us)
+    ends = moment(found.ends_us)
     renew = "Renew it, and start the server again: it reads certificates when it starts."
     if look.now_us >= found.ends_us:
         yield wrong("certificate", f"That for {names} ended at {ends}: clients refuse it.", renew)
     elif look.now_us < found.begins_us:
-        begins = format_us(found.begins_us)
+        begins = moment(found.begins_us)
         yield wrong(
             "certificate", f"That for {names} begins at {begins} only.", "See whether the clock is right."
         )

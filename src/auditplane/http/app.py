@@ -49,6 +49,7 @@ def build(config: Config) -> ASGIApp:
     async def exposition(request: Request) -> Response:
         state: State = request.state.server
         _check_token(request, metrics_token)
+        metrics.HEALTHY.set(not await state.health.trouble())
         # On a thread, as it reads a file of each worker.
         text = await asyncio.to_thread(metrics.exposition, state.folder.path)
         return Response(text, media_type=metrics.CONTENT_TYPE)

@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from auditplane import __version__
+from auditplane.errors import AuditplaneError
 from auditplane.store.sqlite.folder import last_backup_us
 from auditplane.times import SECOND_US
 
@@ -41,7 +42,8 @@ SERIES_MAX: Final = 300
 OTHER: Final = "other"
 OPEN_FILES_SECONDS: Final = 10.0
 _BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_REASONS: Final = ("Damaged", "StorageFull", "StoreError", "Unavailable")
+BUG: Final = "bug"
+_REASONS: Final = ("Damaged", "StorageFull", "StoreError", "Unavailable", BUG)
 
 
 def _sum(name: str, help: str) -> Gauge:  # noqa: A002 - as Prometheus calls it
@@ -72,10 +74,11 @@ COMMIT_SECONDS: Final = Histogram(
     buckets=_BUCKETS,
 )  # fmt: skip
 REFUSED: Final = Counter(
-    "auditplane_refused", "Requests that were refused as the server could not serve them.", ["reason"]
+    "auditplane_refused", "Requests that failed or were refused for reasons of the server's.", ["reason"]
 )
 for reason in _REASONS:  # from the beginning: what grows from nothing looks like no growth
     REFUSED.labels(reason)
+HEALTHY: Final = _last("auditplane_healthy", "1 while events can be recorded, as /health tells; else 0.")
 CHECKPOINT_TIME: Final = Gauge(
     "auditplane_checkpoint_timestamp_seconds", "When the newest checkpoint that was served was signed.",
     multiprocess_mode="max",
@@ -114,6 +117,11 @@ MEMORY: Final = _sum("auditplane_memory_bytes", "Memory that all processes hold.
 THREADS: Final = _sum("auditplane_threads", "Threads of all processes.")
 OPEN_FILES: Final = _most("auditplane_open_files", "Open files of the process that has most.")
 OPEN_FILES_LIMIT: Final = _most("auditplane_open_files_limit", "Open files that a process may have.")
+
+
+def count_failure(error: Exception) -> None:
+    """Counts a request that failed, or an answer that broke off, by a fault of the server's."""
+    REFUSED.labels(type(error).__name__ if isinstance(error, AuditplaneError) else BUG).inc()
 
 
 def known_method(method: str) -> str:

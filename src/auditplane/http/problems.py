@@ -53,8 +53,6 @@ async def on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     status = status_of(error)
     log_failure(request, error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        metrics.REFUSED.labels(type(error).__name__).inc()
     return problem(request, status, error.messages, advice(error))
 
 
@@ -71,14 +69,16 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 
 
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
-    """Logs an error that is the server's own."""
+    """Logs and counts an error that is the server's own."""
     status = status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        metrics.count_failure(error)
         _log.error("%s %r: %d, %s", request.method, _logged_path(request), status, error)
 
 
 def log_bug(request: Request, error: Exception) -> None:
-    """Logs what should not have happened."""
+    """Logs and counts what should not have happened."""
+    metrics.count_failure(error)
     _log.error("%s %r failed", request.method, _logged_path(request), exc_info=error)
 
 

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from auditplane import limits
 from auditplane.errors import AuditplaneError, Unavailable
 from auditplane.http.connections import Address, break_off
+from auditplane.http.metrics import count_failure
 from auditplane.zstd import compress
 
 T = TypeVar("T")
@@ -187,8 +188,10 @@ class StreamedAnswer(Response):
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
         except AuditplaneError as error:
             _log.error("an answer broke off: %s", error)
-        except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
+            count_failure(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
             _log.exception("an answer broke off")
+            count_failure(error)
         else:
             return
         break_off([scope["client"]])
