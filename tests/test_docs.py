@@ -101,6 +101,7 @@ def type_in(server: Server, script: str) -> str:
         "command-line.md",
         "page.md",
         "collector.md",
+        "operating.md",
         "README.md",
     ],
 )
