@@ -1,5 +1,6 @@
 """Settings, and what a server listens with."""
 
+import errno
 import json
 import os
 import ssl
@@ -18,8 +19,8 @@ from auditplane.errors import InvalidConfig, StoreError
 from auditplane.times import DAY_US
 
 ANSWER_SECONDS_MAX: Final = 5.0
+ROOT_PORTS: Final = 1_024
 CERTIFICATE_DAYS_MIN: Final = 30
-OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 READ_BY_ALL: Final = stat.S_IROTH
 
 
@@ -46,7 +47,7 @@ def check_address(look: Look) -> Iterator[Finding]:
         try:
             listening.address(look.config)
         except StoreError as error:
-            yield wrong("address", str(error).partition(" Choose")[0], "Free it, or choose another.")
+            yield _refused(look.config, str(error).partition(" Choose")[0])
             return
         yield ok("address", f"Port {look.config.port} of {look.config.host} is free.")
     if look.config.tls_cert is None and not _is_own(look.config.host):
@@ -56,6 +57,17 @@ def check_address(look: Look) -> Iterator[Finding]:
             "way can read keys and events.",
             "Give tls.cert and tls.key, or have a proxy with TLS before it and let nobody else reach it.",
         )
+
+
+def _refused(config: Config, why: str) -> Finding:
+    """Why nobody can listen there; a service may have a right that whoever runs this has not."""
+    if config.port < ROOT_PORTS and os.geteuid() != 0 and os.strerror(errno.EACCES) in why:
+        return warn(
+            "address",
+            f"{why} Ports below {ROOT_PORTS:,} need a right.",
+            "Give it to the server (AmbientCapabilities=CAP_NET_BIND_SERVICE in a unit), or choose another.",
+        )
+    return wrong("address", why, "Free it, or choose another.")
 
 
 def _is_own(host: str) -> bool:
