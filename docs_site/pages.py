@@ -33,7 +33,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "proved": "what each check proves, and who can still do what",
         "deploying": "as a service, as a container, behind a proxy, and upgrades",
         "backup": "copies of a running server, and what an older state means",
-        "operating": "log lines, health and metrics",
+        "operating": "log lines, health, metrics, alerts and what to do, and a doctor",
         "keeping": "for how long events are kept, what must not go, and how to erase",
         "collector": "a whole configuration, and what its polls mean",
     },

@@ -497,7 +497,7 @@ def counted(tenant: Tenant, name: str) -> float:
 
 def test_metrics_tell_how_much_and_not_of_whom(tenant: Tenant) -> None:
     recorded_before = counted(tenant, "auditplane_events_recorded_total")
-    labels = 'auditplane_request_seconds_count{method="POST",route="record",status="201"}'
+    labels = 'auditplane_request_seconds_count{method="POST",route="/v1/audit-events",status="201"}'
     requests_before = counted(tenant, labels)
     for _ in range(3):
         tenant.record(*events(7, user="somebody@example.com"))

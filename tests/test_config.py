@@ -26,6 +26,7 @@ OTHERS = {
     "limits.reads_per_minute": ("600", 600),
     "limits.events_per_minute": ("60000", 60_000),
     "server.log_requests": ("false", False),
+    "metrics.token": ("elsewhere/token", Path("elsewhere/token")),
     "log.name": ("audit.example", "audit.example"),
     "log.key": ("elsewhere/log.key", Path("elsewhere/log.key")),
     "log.public": ("true", True),

@@ -103,6 +103,7 @@ def type_in(server: Server, script: str) -> str:
         "command-line.md",
         "page.md",
         "collector.md",
+        "operating.md",
         "README.md",
     ],
 )
@@ -401,7 +402,7 @@ def test_every_answer_to_an_unknown_path_or_method_is_on_the_page(server: Server
 def test_every_class_that_is_raised_while_serving_is_among_the_statuses() -> None:
     """The classes of the command line and the client only are raised nowhere that a request comes to."""
     not_serving = re.compile(
-        r"(cli|client)/|(config|demo|rotation|signing|http/server|store/sqlite/folder)\.py"
+        r"(cli|client)/|(config|demo|listening|rotation|signing|http/server|store/sqlite/folder)\.py"
     )
     names = {kind.__name__ for kind in tree()}
     raised: dict[str, set[str]] = {}

@@ -7,9 +7,10 @@ TOML file `extra` in the table `[kinds]`. The file is the one of `--config` or `
 import ipaddress
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 WORKERS_MAX: Final = 64
 SHOWN_CHARS: Final = 80
 FILE_BYTES_MAX: Final = 16 * 1024  # what reads TOML takes a minute for 256 KiB of some
+TOKEN_CHARS_MIN: Final = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Config:
     body_seconds: int
     reads_per_minute: int
     events_per_minute: int
+    metrics_token: Path | None
 
     @property
     def own_host(self) -> str:
@@ -195,6 +198,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "How many events a minute a key may record; 0 is no bound.",
     ),
     "server.log_requests": Setting(_flag, True, "Write a line to standard error for each request."),
+    "metrics.token": Setting(
+        _path, None, "A file with the token that /metrics asks for; without it anybody may ask."
+    ),
     "log.name": Setting(
         _log_name, None, "The name of this server in the origin of its logs; fixed once the key is made."
     ),
@@ -228,26 +234,62 @@ def describe(name: str) -> str:
 def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | None = None) -> Config:
     """The settings that flags (by dotted name, None for not given), environment and file give.
 
-    Raises InvalidConfig, which names the setting and where it was given.
+    Raises InvalidConfig with all that is wrong: each sentence names the setting and where it was given.
     """
+    found, problems = read(flags, environment, file)
+    if problems:
+        raise InvalidConfig(*problems)
+    return found
+
+
+def read(
+    flags: Mapping[str, Any], environment: Mapping[str, str], file: str | None = None
+) -> tuple[Config, list[str]]:
+    """The settings, with the default in place of one that can't be used, and all that is wrong with them."""
+    problems: list[str] = []
+
+    def tried(reading: Callable[[], Any], default: Any) -> Any:
+        try:
+            return reading()
+        except InvalidConfig as error:
+            problems.extend(error.messages)
+            return default
+
     file = file if file is not None else environment.get("AUDITPLANE_CONFIG") or None
-    from_file = _from_file(Path(file)) if file is not None else {}
-    refuse_unknown(environment)
-    values = {}
-    for name, setting in SETTINGS.items():
-        if flags.get(name) is not None:
-            values[name] = _read(setting, flags[name], flag(name))
-        elif environment.get(variable(name)):
-            values[name] = _read(setting, environment[variable(name)], variable(name))
-        elif name in from_file:
-            values[name] = _read(setting, from_file[name], f"{name} in {file}")
-        else:
-            values[name] = setting.default
+    from_file = {} if file is None else tried(lambda: _from_file(Path(file)), {})
+    problems += _unknown(from_file, SETTINGS, f" in {file}")
+    problems += _unknown_variables(environment)
+    values = {
+        name: tried(partial(_value, name, flags, environment, from_file, file), setting.default)
+        for name, setting in SETTINGS.items()
+    }
     if (values["tls.cert"] is None) != (values["tls.key"] is None):
-        raise InvalidConfig("tls.cert and tls.key go together: give both or neither.")
+        problems.append("tls.cert and tls.key go together: give both or neither.")
     for name in ("tls.cert", "tls.key"):
         if values[name] is not None and not _is_file(values[name]):
-            raise InvalidConfig(f"{name}: there is no file {values[name]}.")
+            problems.append(f"{name}: there is no file {values[name]}.")
+    return _config(values), problems
+
+
+def _value(
+    name: str,
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    from_file: Mapping[str, Any],
+    file: str | None,
+) -> Any:
+    """A setting from the first place that gives it; raises InvalidConfig."""
+    setting = SETTINGS[name]
+    if flags.get(name) is not None:
+        return _read(setting, flags[name], flag(name))
+    if environment.get(variable(name)):
+        return _read(setting, environment[variable(name)], variable(name))
+    if name in from_file:
+        return _read(setting, from_file[name], f"{name} in {file}")
+    return setting.default
+
+
+def _config(values: Mapping[str, Any]) -> Config:
     return Config(
         data=values["data"],
         host=values["host"],
@@ -270,6 +312,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         body_seconds=values["limits.body_seconds"],
         reads_per_minute=values["limits.reads_per_minute"],
         events_per_minute=values["limits.events_per_minute"],
+        metrics_token=values["metrics.token"],
     )
 
 
@@ -278,6 +321,23 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # such as a name that is too long
         return False
+
+
+def token(file: Path | None) -> str | None:
+    """The token in a file, if there is one; raises InvalidConfig when it is none."""
+    if file is None:
+        return None
+    try:
+        found = file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
+        raise InvalidConfig(f"metrics.token: {file} can't be read: {reason}.") from None
+    if len(found) < TOKEN_CHARS_MIN or not found.isprintable() or " " in found:
+        raise InvalidConfig(
+            f"metrics.token: {file} must hold one word of at least {TOKEN_CHARS_MIN} characters; "
+            f"`openssl rand -hex 32` makes one."
+        )
+    return found
 
 
 def _read(setting: Setting, value: Any, where: str) -> Any:
@@ -302,10 +362,19 @@ _OTHER_VARIABLES: Final = frozenset(
 
 def refuse_unknown(environment: Mapping[str, str]) -> None:
     """Raises InvalidConfig for a variable that begins with AUDITPLANE_ and is none of ours."""
+    problems = _unknown_variables(environment)
+    if problems:
+        raise InvalidConfig(*problems)
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
     known = {variable(name) for name in SETTINGS} | _OTHER_VARIABLES
-    for name in environment:
-        if name.startswith("AUDITPLANE_") and name not in known:
-            raise InvalidConfig(f"{name} is not a setting{_hint(name, known)}")
+    return _unknown((name for name in environment if name.startswith("AUDITPLANE_")), known, "")
+
+
+def _unknown(names: Iterable[str], known: Collection[str], where: str) -> list[str]:
+    """A sentence for each name that is none of those that are known."""
+    return [f"{name}{where} is not a setting{_hint(name, known)}" for name in names if name not in known]
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -327,9 +396,6 @@ def _from_file(file: Path) -> dict[str, Any]:
             found.update({f"{name}.{inner}": item for inner, item in value.items()})
         else:
             found[name] = value
-    for name in found:
-        if name not in SETTINGS:
-            raise InvalidConfig(f"{name} in {file} is not a setting{_hint(name, SETTINGS)}")
     return found
 
 

@@ -13,16 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from auditplane import forgotten, limits, merkle, render, ulid
 from auditplane.checkpoint import Checkpoint, SignerKey, open_note, sign_checkpoint
 from auditplane.errors import (
+    AuditplaneError,
     Conflict,
     Damaged,
     InvalidEvents,
     NotFound,
     ProofError,
+    StoreError,
     Unavailable,
     Unconfirmed,
 )
@@ -52,6 +55,7 @@ def clock() -> int:
 PART_BYTES: Final = 192 * 1024
 CHECKPOINT_US: Final = 1_000_000
 UPDATED: Final = "Updated"
+FAILING_SECONDS: Final = 5.0
 SEALING_SECONDS_MAX: Final = 1.0
 SEALING_PAUSE_SECONDS: Final = 0.01
 # How much smaller a chunk of docs is as it is stored.
@@ -293,6 +297,7 @@ class Recorder:
         # An account is here while a commit of its is under way or to come.
         self._queues: dict[str, deque[Request]] = {}
         self._waiting = Shares(limits.APPEND_EVENTS_WAITING_MAX)
+        self._failures: dict[str, tuple[float, Exception]] = {}
         self._closed = False
         self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
 
@@ -300,6 +305,12 @@ class Recorder:
     def events_waiting(self) -> int:
         """How many events have been submitted and not yet answered."""
         return self._waiting.total
+
+    def check(self, account: str) -> None:
+        """Raises StoreError when recording to an account failed a moment ago, and has not succeeded since."""
+        at, error = self._failures.get(account, (-inf, None))
+        if time.monotonic() < at + FAILING_SECONDS:
+            raise StoreError(f"Recording to the account {account} failed: {error}")
 
     def submit(self, account: str, request: Request) -> None:
         """Queues a request; raises Unavailable when too much is waiting, or after `close`."""
@@ -319,6 +330,7 @@ class Recorder:
         """Commits once what waits for an account, and takes its turn again when more came meanwhile."""
         requests = self._take(account)
         results = self._record(account, requests)
+        self._note(account, results)
         try:
             self._deliver(list(zip(requests, results, strict=True)))
         finally:
@@ -330,6 +342,15 @@ class Recorder:
                     self._all_answered.notify_all()
             if again:
                 self._threads.submit(self._drain, account)
+
+    def _note(self, account: str, results: Sequence[Result]) -> None:
+        """Notes whether the store failed, which is no matter of what was asked."""
+        failures = [result for result in results if isinstance(result, Exception)]
+        if len(failures) < len(results):
+            self._failures.pop(account, None)
+        for error in failures:
+            if isinstance(error, StoreError) or not isinstance(error, AuditplaneError):
+                self._failures[account] = time.monotonic(), error
 
     def _take(self, account: str) -> list[Request]:
         taken: list[Request] = []

@@ -25,17 +25,27 @@ import apsw
 
 from auditplane import limits, log, ulid
 from auditplane.access import attempts
-from auditplane.errors import AuditplaneError, Conflict, Forbidden, InvalidInput, NotAuthenticated, NotFound
+from auditplane.errors import (
+    AuditplaneError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    StoreError,
+)
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import (
     Connected,
     begun,
+    check_format,
     connect,
     fetch,
     load_migrations,
     load_queries,
     migrate,
+    one,
     translated,
 )
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
@@ -213,6 +223,15 @@ class Access:
             self._connection.close()
             self._changes.close()
             self._version.close()
+
+    def check(self) -> None:
+        """Raises StoreError when keys can't be looked up, or there is none: the first start makes one."""
+        with translated(self._path.parent), self._mutex:
+            self._path.stat()  # what is open goes on when the file is gone, until the next start
+            with self._connection.use() as connection:
+                found = fetch(connection, _QUERIES["any_key"])
+        if not found:
+            raise StoreError(f"There is no API key in {self._path}; it is not the file that it was.")
 
     def authenticate(self, secret: str | None) -> Key:
         """The key of a secret; raises NotAuthenticated. A key that was just revoked is refused at once."""
@@ -534,6 +553,46 @@ def look_at(folder: Path, *, deep: bool) -> tuple[list[str], list[str]]:
         finally:
             connection.close()
     return accounts, [text for text in found if text != "ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a folder has of keys, how many people are signed in, and how many attempts just failed."""
+
+    accounts: Sequence[str]
+    keys: Sequence[Key]
+    sessions: int
+    failed_attempts: int
+
+
+def look_into(folder: Path, now_us: int) -> Control:
+    """What a folder has of keys, which is not changed; raises StoreError and NewerFormat."""
+    path = folder / CONTROL_FILE
+    with translated(folder):
+        path.stat()
+        connection = connect(path, durable=False, readonly=True)
+        try:
+            check_format(connection, _MIGRATIONS, str(path))
+            return Control(
+                [row[0] for row in fetch(connection, _QUERIES["accounts"])],
+                [_key(row) for row in fetch(connection, _QUERIES["keys_of"], (None,))],
+                one(connection, _QUERIES["count_sessions"], (now_us,)),
+                one(connection, _QUERIES["count_attempts"], (now_us - attempts.WINDOW_US,)),
+            )
+        finally:
+            connection.close()
+
+
+def opens(secret: str, folder: Path) -> str | None:
+    """The id of the key of a secret, whether it works or not; None when there is none. Nothing is changed."""
+    hashed = sha256(secret.encode("utf-8", "surrogatepass")).digest()
+    with translated(folder):
+        connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
+        try:
+            rows = fetch(connection, _QUERIES["key_by_hash"], (hashed,))
+        finally:
+            connection.close()
+    return str(rows[0][0]) if rows else None
 
 
 def _shared_bytes(path: Path, size: int) -> mmap.mmap:

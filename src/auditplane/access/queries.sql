@@ -59,3 +59,7 @@ DELETE FROM session;
 DELETE FROM link;
 -- name: drop_all_attempts
 DELETE FROM attempt;
+-- name: count_sessions
+SELECT count(*) FROM session WHERE expires_us > ?;
+-- name: count_attempts
+SELECT count(*) FROM attempt WHERE at_us > ?;

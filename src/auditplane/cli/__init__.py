@@ -35,7 +35,7 @@ def _run() -> None:
     except cyclopts.CycloptsError as error:
         _end(f"{error}".strip().splitlines()[0] + " Try --help.", MISUSED)
     except InvalidConfig as error:
-        _end(str(error), MISUSED)
+        _end(" ".join(error.messages), MISUSED)
     except AuditplaneError as error:
         _end(str(error), FAILED)
     except UnicodeEncodeError:

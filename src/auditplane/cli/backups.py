@@ -52,10 +52,23 @@ def backup(
         manifest = backups.make(
             settings.data, wanted, Path(folder), _key(settings), with_key=with_key, watch=progress
         )
+    _note(data, manifest)
     events = sum(account.size for account in manifest.accounts)
     print(f"Backed up {events:,} events of {_accounts(manifest)} to {folder}, and checked them.")
     if not manifest.with_key:
         print("The key that signs checkpoints is not in it: keep a copy of that elsewhere.")
+
+
+def _note(data: str | None, manifest: "Manifest") -> None:
+    """Notes in the folder when the backup was begun; that this fails makes the backup no worse."""
+    from contextlib import suppress
+
+    from auditplane.errors import AuditplaneError
+    from auditplane.store.sqlite.folder import note_backup
+    from auditplane.times import parse_rfc3339
+
+    with suppress(AuditplaneError), opened(data) as (source, _):
+        note_backup(source.path, parse_rfc3339(manifest.at))
 
 
 def _key(settings: config.Config) -> "LogKey | None":

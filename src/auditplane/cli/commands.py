@@ -6,6 +6,7 @@ from auditplane import __version__
 from auditplane.cli import accounts, holds, keys, logs, profiles, read, retention, server
 from auditplane.cli.backups import backup, restore
 from auditplane.cli.completion import completion
+from auditplane.cli.doctor import doctor
 from auditplane.cli.download import download
 from auditplane.cli.erase import erase
 from auditplane.cli.evidence import evidence
@@ -24,6 +25,7 @@ app = cyclopts.App(
 app.command(server.serve)
 app.command(server.demo)
 app.command(health)
+app.command(doctor)
 app.command(read.app)
 app.command(read.count)
 app.command(tail)

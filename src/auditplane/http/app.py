@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import shutil
+import hmac
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditplane import __version__, limits
 from auditplane.access import Key
-from auditplane.config import Config
-from auditplane.errors import AuditplaneError
+from auditplane.config import Config, token
+from auditplane.errors import AuditplaneError, NotAuthenticated
 from auditplane.http import bodies, events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import Connections, break_off_all
 from auditplane.http.headers import WithHeaders
-from auditplane.http.lines import RequestLog
+from auditplane.http.lines import Lines, standard_error
 from auditplane.http.page import rendering
 from auditplane.http.state import CALLER, State
 from auditplane.log import clock
@@ -34,19 +34,25 @@ FLUSH_SECONDS: Final = 0.3
 def routes(config: Config) -> Sequence[Route]:
     """Everything that is served."""
     document = openapi.document(config.kinds_extra)
+    metrics_token = token(config.metrics_token)
 
     async def health(request: Request) -> Response:
         state: State = request.state.server
         trouble = await state.health.trouble()
         return JSONResponse({"status": trouble or "ok"}, 503 if trouble else 200)
 
+    async def alive(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
     async def version(_request: Request) -> Response:
         return JSONResponse({"version": __version__})
 
     async def exposition(request: Request) -> Response:
         state: State = request.state.server
-        metrics.DISK_FREE.set(shutil.disk_usage(state.folder.path).free)
-        text = await asyncio.to_thread(metrics.exposition)  # which reads a file of each worker
+        _check_token(request, metrics_token)
+        metrics.HEALTHY.set(not await state.health.trouble())
+        # On a thread, as it reads a file of each worker.
+        text = await asyncio.to_thread(metrics.exposition, state.folder.path)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def served_openapi(_request: Request) -> Response:
@@ -76,6 +82,7 @@ def routes(config: Config) -> Sequence[Route]:
         Route("/v1/erasures", retention.erase, methods=["POST"]),
         Route("/v1/version", version),
         Route("/health", health),
+        Route("/health/live", alive),
         Route("/metrics", exposition),
         Route("/openapi.json", served_openapi),
         *page.routes(),
@@ -88,14 +95,13 @@ def build(config: Config) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        state = State(config, clock)
+        state = State(config, clock, lambda: measured.under_way)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
         watch = asyncio.create_task(connections.watch())
         yield {"server": state}
         watch.cancel()
         await state.close()
-        if request_log is not None:
-            request_log.close()
+        standard_error().flush()
 
     handlers = {
         AuditplaneError: problems.on_error,
@@ -104,12 +110,23 @@ def build(config: Config) -> ASGIApp:
     }
     app = Starlette(routes=served, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    request_log = RequestLog() if config.log_requests else None
+    lines = standard_error() if config.log_requests else None
     guarded = WithHeaders(app, hsts=config.tls_hsts)
     paths = {route.endpoint: route.path for route in served}
     connections = Connections(config.port, config.connections, config.idle_seconds)
-    measured = _Measured(guarded, paths, request_log, connections)
+    measured = _Measured(guarded, paths, lines, connections)
     return measured
+
+
+def _check_token(request: Request, wanted: str | None) -> None:
+    """Raises NotAuthenticated for who lacks the token of the metrics, where there is one."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if wanted is not None and not (
+        scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted.encode())
+    ):
+        raise NotAuthenticated(
+            "The token in the file of the setting metrics.token is needed: send it as Authorization: Bearer."
+        )
 
 
 def _stop(state: State, measured: "_Measured") -> None:
@@ -139,16 +156,12 @@ class _Measured:
     """Counts requests, measures the time until their answers begin, and logs them at their end."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        paths: Mapping[Any, str],
-        request_log: RequestLog | None,
-        connections: Connections,
+        self, app: ASGIApp, paths: Mapping[Any, str], lines: Lines | None, connections: Connections
     ) -> None:
-        self._app, self._paths, self._log, self._connections = app, paths, request_log, connections
+        self._app, self._paths, self._lines, self._connections = app, paths, lines, connections
         self.idle = asyncio.Event()
         self.idle.set()
-        self._under_way = 0
+        self.under_way = 0
         self.draining: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,20 +171,21 @@ class _Measured:
         began = time.perf_counter()
         status = sent_bytes = 0
         is_whole = False
+        has_body = scope["method"] != "HEAD"  # the server below drops what is sent all the same
 
         async def measured(message: Message) -> None:
             nonlocal status, sent_bytes, is_whole
             if message["type"] == "http.response.start":
                 status = message["status"]
-                endpoint = scope.get("endpoint")
-                route = endpoint.__name__ if endpoint else "none"
-                metrics.count_request(route, scope["method"], status, time.perf_counter() - began)
-            else:
+                metrics.count_request(
+                    self._route(scope), scope["method"], status, time.perf_counter() - began
+                )
+            elif has_body:
                 sent_bytes += len(message.get("body", b""))
-                is_whole = not message.get("more_body", False)
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
-        self._under_way += 1
+        self.under_way += 1
         self.idle.clear()
         self._connections.begin(scope["client"])
         try:
@@ -179,23 +193,28 @@ class _Measured:
         finally:
             self._connections.end(scope["client"])
             bodies.let_go(scope)
-            self._under_way -= 1
-            if not self._under_way:
+            self.under_way -= 1
+            if not self.under_way:
                 self.idle.set()
-            if self._log is not None:
-                self._log.add(self._line(scope, status, sent_bytes, is_whole, time.perf_counter() - began))
+            if self._lines is not None:
+                seconds = time.perf_counter() - began
+                self._lines.add_request(self._told(scope, status, sent_bytes, is_whole, seconds))
 
-    def _line(
+    def _route(self, scope: Scope) -> str:
+        """The route as the API names it: a path may hold what is nobody's business."""
+        return self._paths.get(scope.get("endpoint"), "none")
+
+    def _told(
         self, scope: Scope, status: int, sent_bytes: int, is_whole: bool, seconds: float
     ) -> Mapping[str, Any]:
-        """What is logged of a request; a path or a query may hold what is nobody's business."""
+        """What is logged of a request; a query may hold what is nobody's business, too."""
         key: Key | None = scope.get(CALLER)
         return {
             "time": format_us(clock()),
             "level": "info",
             "message": "request",
-            "method": scope["method"] if scope["method"] in metrics.METHODS else "other",
-            "route": self._paths.get(scope.get("endpoint"), "none"),
+            "method": metrics.known_method(scope["method"]),
+            "route": self._route(scope),
             "status": status,
             "seconds": round(seconds, 6),
             "bytes": sent_bytes,

@@ -176,6 +176,7 @@ def _paths() -> Json:
         "/v1/erasures": {"post": _named("eraseAuditEvents", _erase())},
         "/v1/version": {"get": _named("getVersion", _version())},
         "/health": {"get": _named("getHealth", _health())},
+        "/health/live": {"get": _named("getLive", _live())},
         "/metrics": {"get": _named("getMetrics", _metrics())},
         "/openapi.json": {"get": _named("getOpenapi", _open("Get this document", {}))},
     }
@@ -601,6 +602,10 @@ def _health() -> Json:
     operation = _open("Tell whether the server can record", {"status": {"type": "string"}})
     operation["responses"]["503"] = {**operation["responses"]["200"], "description": _PROBLEMS[503]}
     return operation
+
+
+def _live() -> Json:
+    return _open("Tell that the server answers, whether it can record or not", {"status": {"type": "string"}})
 
 
 def _metrics() -> Json:

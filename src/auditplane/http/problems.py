@@ -83,13 +83,14 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
     """Counts an error that is the server's own, and logs it unless it only has too much to do."""
     if is_own(error):
-        metrics.REFUSED.labels(type(error).__name__).inc()
+        metrics.count_failure(error)
     if is_own(error) and not isinstance(error, errors.Unavailable):
         _log.error("%s %r: %d, %s", request.method, _logged_path(request), status_of(error), error)
 
 
 def log_bug(request: Request, error: Exception) -> None:
-    """Logs what should not have happened."""
+    """Logs and counts what should not have happened."""
+    metrics.count_failure(error)
     _log.error("%s %r failed", request.method, _logged_path(request), exc_info=error)
 
 

@@ -14,11 +14,10 @@ import resource
 import shutil
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing import resource_tracker
@@ -31,10 +30,10 @@ from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
-from auditplane import limits
+from auditplane import limits, listening
 from auditplane.access import Access
-from auditplane.config import Config
-from auditplane.errors import AuditplaneError, FolderInUse, InvalidConfig, NewerFormat, StoreError
+from auditplane.config import Config, token
+from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http import rates
 from auditplane.http.expiry import Expiry
 from auditplane.log import clock
@@ -42,10 +41,12 @@ from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import RESTORING, DataFolder, hold
+from auditplane.times import SECOND_US
 
 KEEPER_SECONDS: Final = 0.05
 KEEPER_SHARE_MAX: Final = 0.05
 KEEPER_RETRY_SECONDS: Final = 1.0
+MEASURE_SECONDS: Final = 0.5
 FIRST_LOOK_SECONDS_MAX: Final = 1.0
 DUE_SECONDS_MAX: Final = 0.25
 SIGNAL_SECONDS_MAX: Final = 0.3
@@ -57,8 +58,8 @@ SWITCH_SECONDS: Final = 0.001
 OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {
-    "counter": 64 * 1024, "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "gauge_mostrecent": 64 * 1024,
-    "gauge_livemostrecent": 64 * 1024, "histogram": 1024 * 1024,
+    "counter": 64 * 1024, "gauge_livemax": 64 * 1024, "gauge_livemostrecent": 64 * 1024,
+    "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "histogram": 1024 * 1024,
 }  # fmt: skip
 
 # M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; bytes.
@@ -69,7 +70,7 @@ _LOGGERS: Final = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "auditplane.http.lines.JsonLines"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "auditplane.http.lines.LinesHandler", "formatter": "line"}},
     "loggers": {
         "auditplane": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         # It warns, now and then, of having to kill a worker that has just ended by itself.
@@ -85,7 +86,8 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     running.
     """
     logging.config.dictConfig(_LOGGERS)
-    _check_tls(config)
+    tls = listening.certificate(config)
+    token(config.metrics_token)  # a worker would just end
     _check_folder(config.data)
     os.umask(0o077)  # nobody else may read what is made from here on, by workers too
     folder = DataFolder(config.data)
@@ -93,11 +95,11 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     _let_the_terminal_end_it()
     try:
         _wait_for_orphans(config.data)
-        address = _address(config)
+        address = listening.address(config)
         admin_key = _prepare(folder)
         prepare(folder, config.log_name, config.log_key, clock)
         _make_room_for_metrics(config.data / "metrics")
-        keeper = Keeper(folder, Expiry(config.retention_days, clock))
+        keeper = Keeper(folder, Expiry(config.retention_days, clock), tls_ends_us=tls.ends_us if tls else 0)
         keeper.look_first()
         keeper.start()
         try:
@@ -192,21 +194,6 @@ def _keep_memory() -> None:
 
 
 # Before the workers.
-
-
-def _check_tls(config: Config) -> None:
-    """Raises InvalidConfig when the certificate and its key are of no use; a worker would just end."""
-    if config.tls_cert is None or config.tls_key is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Without an answer OpenSSL would ask the terminal for the password of an encrypted key.
-        context.load_cert_chain(config.tls_cert, config.tls_key, password=lambda: b"")
-    except (OSError, ValueError) as error:
-        raise InvalidConfig(
-            f"tls.cert {config.tls_cert} and tls.key {config.tls_key} can't be used: {error}. "
-            "Give a certificate chain and its private key without a password, both PEM."
-        ) from None
 
 
 def _check_folder(path: Path) -> None:
@@ -310,27 +297,6 @@ def _wait_for_orphans(path: Path) -> None:
         os.close(descriptor)
 
 
-def _address(config: Config) -> str:
-    """The IP address to listen on.
-
-    Raises StoreError when that can't be done: the workers would share the port with others.
-    """
-    try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(
-            f"Can't listen on {config.host} port {config.port}: {reason}. "
-            "Choose another with --host and --port."
-        ) from None
-    return str(address[0])
-
-
 def _raised_open_files() -> int:
     """How many files a process may have open, as many as the system lets it: most start with 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -379,13 +345,14 @@ def _let_the_terminal_end_it() -> None:
 class Keeper:
     """A thread that seals, compacts and checkpoints what the workers record, and forgets what has expired."""
 
-    def __init__(self, folder: DataFolder, expiry: Expiry) -> None:
-        self._folder, self._expiry = folder, expiry
+    def __init__(self, folder: DataFolder, expiry: Expiry, tls_ends_us: int = 0) -> None:
+        self._folder, self._expiry, self._tls_ends_us = folder, expiry, tls_ends_us
         self._seen: dict[str, tuple[int, int]] = {}
         self._again: set[str] = set()
         self._retry_at: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
         self._unsealed: dict[str, int] = {}
+        self._wal_bytes: dict[str, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper")
 
@@ -420,7 +387,11 @@ class Keeper:
     def _run(self) -> None:
         from auditplane.http import metrics  # noqa: PLC0415 - after there is room for them
 
+        process = metrics.Process()
+        metrics.START_TIME.set(time.time())
+        metrics.TLS_EXPIRY.set(self._tls_ends_us / SECOND_US)
         pause = KEEPER_SECONDS
+        measured = -MEASURE_SECONDS
         while not self._stopping.wait(pause):
             began = time.monotonic()
             try:
@@ -432,9 +403,15 @@ class Keeper:
                 # Looking through very many accounts must not keep a processor busy.
                 spent = 0.0 if worked else time.monotonic() - began
                 pause = 0.0 if more else max(KEEPER_SECONDS, spent / KEEPER_SHARE_MAX)
-            metrics.UNSEALED.set(sum(self._unsealed.values()))
-            metrics.PURGE_LAG.set(self._expiry.lag_seconds())
-            metrics.UPKEEP_FAILING.set(len(self._troubles))
+                metrics.UPKEEP_TIME.set(time.time())
+            if time.monotonic() >= measured + MEASURE_SECONDS:
+                measured = time.monotonic()
+                process.measure()
+                metrics.ACCOUNTS.set(len(self._wal_bytes))
+                metrics.WAL.set(sum(self._wal_bytes.values()))
+                metrics.UNSEALED.set(sum(self._unsealed.values()))
+                metrics.PURGE_LAG.set(self._expiry.lag_seconds())
+                metrics.UPKEEP_FAILING.set(len(self._troubles))
 
     def _look_around(self) -> tuple[bool, bool]:
         """Tends every account that was written to since it was last in order, or that something is due on.
@@ -443,8 +420,11 @@ class Keeper:
         """
         worked = more = False
         began = time.monotonic()
-        for name in self._folder.accounts():
+        names = self._folder.accounts()
+        self._forget_all_but(names)
+        for name in names:
             mark = self._folder.wal_mark(name)
+            self._wal_bytes[name] = mark[1]
             if self._stopping.is_set():
                 break
             written = self._seen.get(name, (0, 0)) != mark
@@ -460,6 +440,14 @@ class Keeper:
                     more = True
                     self._again.add(name)
         return worked, more
+
+    def _forget_all_but(self, names: Sequence[str]) -> None:
+        """Forgets what was noted of accounts that are gone."""
+        if self._wal_bytes.keys() != set(names):
+            self._wal_bytes = {name: self._wal_bytes.get(name, 0) for name in names}
+            for noted in (self._unsealed, self._troubles):
+                for name in noted.keys() - self._wal_bytes.keys():
+                    del noted[name]
 
     def _keep(self, name: str, store: AccountStore) -> bool:
         """A round of upkeep of an account, and a step of forgetting."""

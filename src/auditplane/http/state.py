@@ -13,8 +13,9 @@ from auditplane.access import Access, Key, Right
 from auditplane.config import Config
 from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch
+from auditplane.http import metrics
 from auditplane.http.health import Health
-from auditplane.http.metrics import COMMIT_SECONDS, EVENTS_WAITING, STREAMS
+from auditplane.http.lines import standard_error
 from auditplane.http.rates import Rates
 from auditplane.http.streams import MakeSteps, Steps, StreamedAnswer, Streams
 from auditplane.http.turns import Turns
@@ -31,15 +32,19 @@ CALLER = "auditplane.key"
 
 
 class State:
-    """The open data folder, who may use it, and the threads that work on it."""
+    """The open data folder, who may use it, and the threads that work on it.
 
-    def __init__(self, config: Config, clock: log.Clock) -> None:
+    `under_way` tells how many requests are being answered.
+    """
+
+    def __init__(self, config: Config, clock: log.Clock, under_way: Callable[[], int]) -> None:
         self.config, self.clock = config, clock
         self._key_file = KeyFile(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
-        self.health = Health(config.data)
-        self.recorder = log.Recorder(self.folder, clock, self._deliver, COMMIT_SECONDS.observe)
+        self.recorder = log.Recorder(self.folder, clock, self._deliver, metrics.COMMIT_SECONDS.observe)
+        self.health = Health(self.folder, self.access, self.recorder)
+        self._under_way = under_way
         self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX)
         # Of their own, so that recording does not wait for readers.
         self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
@@ -127,9 +132,17 @@ class State:
 
     async def _measure(self) -> None:
         """Now and then, as each setting of a gauge writes to a file."""
+        process = metrics.Process()
+        metrics.WORKERS.set(1)
+        metrics.WORKERS_STARTED.inc()
+        left_out = 0
         while True:
-            EVENTS_WAITING.set(self.recorder.events_waiting)
-            STREAMS.set(len(self.streams))
+            process.measure()
+            metrics.REQUESTS_UNDER_WAY.set(self._under_way())
+            metrics.EVENTS_WAITING.set(self.recorder.events_waiting)
+            metrics.STREAMS.set(len(self.streams))
+            before, left_out = left_out, standard_error().left_out_total
+            metrics.LINES_LEFT_OUT.inc(left_out - before)
             await asyncio.sleep(GAUGE_SECONDS)
 
 

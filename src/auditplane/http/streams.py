@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from auditplane import limits
 from auditplane.errors import AuditplaneError, NotAuthenticated, Unavailable
 from auditplane.http.connections import Address, break_off
+from auditplane.http.metrics import count_failure
 from auditplane.http.turns import Turns
 from auditplane.shares import Shares
 from auditplane.zstd import compress
@@ -196,8 +197,10 @@ class StreamedAnswer(Response):
             _log.warning("an answer broke off: %s", error)
         except AuditplaneError as error:
             _log.error("an answer broke off: %s", error)
-        except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
+            count_failure(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must see that something is missing
             _log.exception("an answer broke off")
+            count_failure(error)
         else:
             return
         break_off([scope["client"]])

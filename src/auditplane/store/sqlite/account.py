@@ -44,6 +44,13 @@ REWRITTEN_BYTES: Final = 1024 * 1024
 SECRET_BYTES: Final = 32
 
 
+def sync_failed(path: Path) -> bool:
+    """Whether the disk failed to write or sync a log, and what was written then was not written again."""
+    with suppress(FileNotFoundError):
+        return path.with_suffix(".lock").stat().st_size > 0
+    return False
+
+
 class AccountStore:
     """The store of one account; safe to use from several threads, and beside other processes.
 
@@ -319,6 +326,11 @@ class AccountStore:
             size, sealed = fetch(connection, QUERIES["sealed"])[0]
         self.tail_events = size - sealed
         return self.tail_events
+
+    def last_commit_us(self) -> int:
+        """When something was last recorded, by the clock of that moment; microseconds since 1970."""
+        with self.snapshot() as connection:
+            return State(*fetch(connection, QUERIES["state"])[0][:3]).at_us
 
     def checkpoint_in(self, connection: apsw.Connection) -> Signed | None:
         """The newest signed checkpoint in a view."""

@@ -17,6 +17,7 @@ from apsw import sqlite_extra
 
 from auditplane.errors import Damaged, NewerFormat, StorageFull, StoreError, Unavailable
 
+SQLITE_VERSION: Final = apsw.sqlite_lib_version()
 BUSY_MS: Final = 10_000
 PAGE_BYTES: Final = 8_192
 CHECKSUM_BYTES: Final = 8

@@ -9,6 +9,7 @@
     DIR/log.key.next       the next one, while it is changed
     DIR/log.retired        verifier keys of those that signed before it, if any
     DIR/log.lock           held by a backup, or by whoever changes that key
+    DIR/backup.last        when the last backup was begun that came to its end
     DIR/restoring/         what is not yet restored; the folder is of no use as long as it is there
 
 Folders have mode 0700, files 0600.
@@ -28,6 +29,7 @@ from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import make_folder, sync_folder, translated
 from auditplane.store.sqlite.statements import MIGRATIONS
+from auditplane.times import format_us, parse_rfc3339
 
 # The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
 _HEADER_BYTES = 100
@@ -35,6 +37,7 @@ _FORMAT = slice(60, 64)
 
 ACCOUNTS = "accounts"
 RESTORING = "restoring"
+BACKUP_FILE = "backup.last"
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -165,15 +168,59 @@ def hold(path: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             raise FolderInUse(
-                f"Another server (process {holder or 'unknown'}) holds the data folder {path}. "
+                f"Another server (process {_holder(descriptor)}) holds the data folder {path}. "
                 "Stop it first, or give this one another folder with --data."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         undo.pop_all()
         return descriptor
+
+
+def holder(path: Path) -> str | None:
+    """The process that holds a folder, None when none does; nothing is changed."""
+    try:
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+
+
+def format_of(file: Path) -> int | None:
+    """The format of a database as its file has it; None when the file is none.
+
+    No connection of this process may be open to it: to close the file would drop its locks.
+    """
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
+        return None
+    return int.from_bytes(header[_FORMAT], "big")
+
+
+def note_backup(path: Path, at_us: int) -> None:
+    """Notes when a backup of the folder was begun that came to its end; raises StorageFull and StoreError."""
+    write_secret(path / BACKUP_FILE, format_us(at_us))
+
+
+def last_backup_us(path: Path) -> int | None:
+    """When the last backup was begun, as far as that is known."""
+    try:
+        return parse_rfc3339((path / BACKUP_FILE).read_text("ascii").strip())
+    except (OSError, ValueError):
+        return None
 
 
 def write_secret(path: Path, secret: str) -> None:

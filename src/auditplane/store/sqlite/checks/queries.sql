@@ -70,3 +70,5 @@ SELECT DISTINCT segid FROM {0}_idx EXCEPT SELECT id >> 37 FROM {0}_data
 UNION SELECT * FROM (SELECT id >> 37 FROM {0}_data WHERE id > 10 EXCEPT SELECT segid FROM {0}_idx);
 -- name: pages
 PRAGMA integrity_check(20);
+-- name: pages_quickly
+PRAGMA quick_check(20);
