@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from auditplane import backup, config, keeping, log
 from auditplane.access import Access, Role
-from auditplane.doctor import Finding, Level, Look, examine, place
+from auditplane.doctor import Finding, Level, Look, examine_folder, examine_settings, place
 from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse
 from auditplane.rotation import NEXT_FILE
@@ -70,7 +71,8 @@ def look(
     """What is found in a folder."""
     given = {"data": str(data), "port": str(free_port()), **flags}
     settings, problems = config.read(given, variables or {})
-    return list(examine(Look(settings, problems, clock() if now_us is None else now_us)))
+    looked = Look(settings, problems, clock() if now_us is None else now_us)
+    return [*examine_settings(looked), *examine_folder(looked)]
 
 
 def bad(findings: list[Finding]) -> list[Finding]:
@@ -361,6 +363,25 @@ def test_files_of_somebody_else_are_told(data: Path) -> None:
     found = only(look(data), Level.WRONG, "owner")
     assert "log.key" in found.what
     assert found.do.startswith("chown -R root ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_looks_at_the_folder_of_another_user_as_that_user(data: Path) -> None:
+    """What it finds is what the server would, and it leaves no file of root's behind."""
+    for path in (data, *data.rglob("*")):
+        os.chown(path, 65534, 65534)
+    hidden = run("doctor", "--data", data, "--port", str(free_port()))
+    assert hidden.returncode == 1
+    assert "Permission denied" in hidden.stdout  # pytest's folders are root's own
+    elsewhere = Path(tempfile.mkdtemp())
+    elsewhere.chmod(0o755)
+    data = data.rename(elsewhere / "data")
+    with closing(apsw.Connection(str(data / "accounts" / "default.db"))) as open_elsewhere:
+        open_elsewhere.execute("SELECT count(*) FROM log").fetchall()
+        done = run("doctor", "--data", data, "--port", str(free_port()))
+    assert done.stdout.splitlines()[-1].startswith("0 wrong, 0 to be looked after"), done.stdout
+    assert {path.stat().st_uid for path in data.rglob("*")} == {65534}
+    shutil.rmtree(elsewhere)
 
 
 def test_file_systems_that_lose_events_are_told(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def doctor(
         auditplane doctor --data /var/lib/auditplane
         auditplane doctor --config /etc/auditplane.toml -o json
     """
-    from auditplane.doctor import Level, Look, examine
+    from auditplane.doctor import Level, Look, examine_folder, examine_settings
 
     flags = {
         "data": data,
@@ -57,8 +57,9 @@ def doctor(
     }
     settings, problems = config.read(flags, os.environ, config_file)
     look = Look(settings, problems, time.time_ns() // 1_000)
+    findings = list(examine_settings(look))
     with working_as_owner(settings.data) if _is_there(settings) else nullcontext():
-        findings = list(examine(look))
+        findings += examine_folder(look)
     if output == "json":
         print(json.dumps([_members(finding) for finding in findings], indent=2))
     else:

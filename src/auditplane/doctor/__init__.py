@@ -10,7 +10,7 @@ from auditplane.doctor import keys, logs, machine, place, settings
 from auditplane.doctor.finding import Finding, Level, Look, wrong
 from auditplane.errors import AuditplaneError
 
-__all__ = ["Finding", "Level", "Look", "examine"]
+__all__ = ["Finding", "Level", "Look", "examine_folder", "examine_settings"]
 
 Check = Callable[[Look], Iterator[Finding]]
 
@@ -40,10 +40,14 @@ _OF_THE_FOLDER: tuple[Check, ...] = (
 )
 
 
-def examine(look: Look) -> Iterator[Finding]:
-    """Everything that is found, good or bad, in the order of the checks."""
+def examine_settings(look: Look) -> Iterator[Finding]:
+    """Everything that is found of settings and machine, good or bad, in the order of the checks."""
     for check in _OF_THE_SETTINGS:
         yield from _guarded(check, look)
+
+
+def examine_folder(look: Look) -> Iterator[Finding]:
+    """Everything that is found of the folder; it is best looked at by the user who serves it."""
     found = list(_guarded(place.check_folder, look))
     yield from found
     if look.is_data_folder and all(finding.level is not Level.WRONG for finding in found):

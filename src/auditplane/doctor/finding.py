@@ -78,5 +78,8 @@ class Look:
 
     @property
     def is_data_folder(self) -> bool:
-        """Whether there is anything of ours in the folder."""
-        return any((self.folder / name).exists() for name in ("control.db", ACCOUNTS))
+        """Whether there is anything of ours in the folder, as far as one may look."""
+        try:
+            return any((self.folder / name).exists() for name in ("control.db", ACCOUNTS))
+        except OSError:
+            return False
