@@ -173,7 +173,7 @@ def _api() -> Iterator[Served]:
         "POST", "/v1/erasures", manage, 200,
         options=lambda things: {"json": {"reason": "x", "ids": [things.new_event()]}},
     )  # fmt: skip
-    for path in ("/v1/version", "/health", "/metrics", "/openapi.json"):
+    for path in ("/v1/version", "/health", "/health/live", "/metrics", "/openapi.json"):
         yield Served("GET", path, ANYBODY, 200)
 
 

@@ -1,3 +1,5 @@
+-- name: key_by_hash
+SELECT id FROM api_key WHERE hash = ?;
 -- name: working_key_by_hash
 SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
 FROM api_key WHERE hash = ?1 AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > ?2);

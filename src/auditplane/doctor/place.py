@@ -37,7 +37,7 @@ MEMORY: Final = frozenset(("tmpfs", "ramfs"))
 LAYERS: Final = frozenset(("overlay", "aufs"))
 
 _OURS: Final = re.compile(
-    r"lock|workers\.lock|control\.db(-wal|-shm|-journal)?|control\.version|admin\.key|health|metrics|"
+    r"lock|workers\.lock|control\.db(-wal|-shm|-journal)?|control\.version|admin\.key|health|metrics|rates|"
     r"log\.(key|key\.next|retired|lock)|lost\+found|doctor\.probe|"
     rf"{re.escape(BACKUP_FILE)}|{ACCOUNTS}|{RESTORING}"
 )
