@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint types arch unit bench torture soak docs screenshots dist clean run-env dev-env debian-packages
+.PHONY: help demo test fmt lint types arch unit bench torture soak docs screenshots dist licences audit clean run-env dev-env debian-packages
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -37,6 +37,7 @@ lint: dev-env  ## check that uv.lock is current, the format and the lint rules
 	@$(BIN)/uv lock --check --quiet
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 types: dev-env  ## check the types
 	$(BIN)/mypy
@@ -57,7 +58,8 @@ docs: dev-env  ## make the documentation as a site, in ./site; a broken link is 
 	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group docs
 	@$(BIN)/python -m docs_site
 
-torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, bit rot, kills (ARGS="cuts --cuts 1000")
+torture: dev-env debian-packages  ## attack it for hours: power cuts, failing disk, wrong input, kills (ARGS="cuts --cuts 1000")
+	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group torture
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 soak: dev-env  ## load it for an hour in all ways at once (ARGS="--minutes 3")
@@ -66,12 +68,24 @@ soak: dev-env  ## load it for an hour in all ways at once (ARGS="--minutes 3")
 screenshots: dev-env  ## make the pictures of the page in docs/pictures anew
 	@$(BIN)/python scripts/screenshots
 
-dist: dev-env  ## build the sdist and the wheel
+dist: dev-env  ## build the sdist and the wheel, with a bill of materials and the locked requirements
+	@$(BIN)/python -m supply sbom auditplane.cdx.json
 	$(BIN)/python -m build --no-isolation
+	@name="dist/auditplane-$$($(BIN)/auditplane version | cut -d' ' -f2)" && \
+	    $(BIN)/python -m supply requirements "$$name.requirements.txt" && \
+	    mv auditplane.cdx.json "$$name.cdx.json"
+
+licences: dev-env  ## write docs/licences.md, after a change of uv.lock
+	@$(BIN)/python -m supply licences
+
+# What asks is added here, as nothing else needs it.
+audit: dev-env  ## ask for known vulnerabilities; exit status 2 when nobody could be asked (ARGS="--service osv")
+	@$(BIN)/uv sync --frozen --inexact --quiet --python $(BIN)/python --group audit
+	@$(BIN)/python -m supply audit $(ARGS)
 
 clean:  ## remove what make and the tools made, but for demo-data
-	rm -rf .venv dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find src tests docs_site -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv auditplane.cdx.json dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests docs_site supply -name __pycache__ -type d -prune -exec rm -rf {} +
 
 debian-packages:
 	@scripts/debian-packages
@@ -115,7 +129,8 @@ else \
     echo "Making .venv with $$('$(PYTHON)' -V) and $(UV)"; \
     rm -rf .venv; \
     '$(PYTHON)' -m venv .venv; \
-    $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'; \
+    scripts/pinned-uv >.venv/uv.txt; \
+    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
 fi; \
 rm -f .venv/ready; \
 $(BIN)/uv sync --frozen --python $(BIN)/python $(3) $$([ -t 2 ] || echo --quiet); \

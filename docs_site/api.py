@@ -114,11 +114,15 @@ def _answers(responses: Json) -> Iterator[str]:
     for _, same in groupby(responses.items(), look):
         answers = list(same)
         names = ", ".join(f"`{status}` {answer['description']}" for status, answer in answers)
-        _, answer = answers[0]
         yield f"- {names}"
-        for name, header in answer.get("headers", {}).items():
-            yield f"  - header `{name}`: {_type(header['schema'])}{_told(header)}"
-        yield from _contents(answer.get("content", {}), "  ", ALWAYS)
+        headers = {
+            name: header for _, answer in answers for name, header in answer.get("headers", {}).items()
+        }
+        for name, header in headers.items():
+            of = [f"`{status}`" for status, answer in answers if name in answer.get("headers", {})]
+            of_some = f" of {', '.join(of)}" if len(answers) > 1 else ""
+            yield f"  - header `{name}`{of_some}: {_type(header['schema'])}{_told(header)}"
+        yield from _contents(answers[0][1].get("content", {}), "  ", ALWAYS)
 
 
 def _schema(name: str, schema: Json, required: str) -> Iterator[str]:

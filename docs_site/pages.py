@@ -13,7 +13,11 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
 
 # What the site takes from elsewhere in the repository, and under which name.
-OTHERS: Final = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+OTHERS: Final = {
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "reporting.md",
+    "CHANGELOG.md": "changelog.md",
+}
 
 # The order of the pages, and what the first page says of each. One that is not there is left out; one that
 # stands in no part comes into the last.
@@ -27,6 +31,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "proving": "checkpoints, proofs and evidence: how it works, and how to watch a log",
         "auditing": "step by step, for an auditor: from the verifier key to a checklist",
         "proved": "what each check proves, and who can still do what",
+        "deploying": "as a service, as a container, behind a proxy, and upgrades",
         "backup": "copies of a running server, and what an older state means",
         "operating": "log lines, health and metrics",
         "keeping": "for how long events are kept, what must not go, and how to erase",
@@ -38,10 +43,14 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "configuration": "every setting, as flag, variable and line of a file",
         "limits": "every bound of size, number and time",
         "errors": "every status and exit code: what causes it, and what to do",
+        "security-checks": "what was attacked, what came of it, and what does not hold",
     },
     "Project": {
+        "security": "who can do what, what is stored how, and what is out of scope",
+        "reporting": "how to report a weakness, and what to expect",
         "architecture": "what goes where, and why",
         "benchmarks": "how fast it is, and beside what",
+        "licences": "of what it is made of, and which are allowed",
         "contributing": "how to change it",
         "changelog": "what has changed",
     },

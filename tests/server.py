@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from auditplane.cli.server import AS_ROOT
 
 PROGRAM = Path(sys.executable).with_name("auditplane")
 START_SECONDS_MAX = 30.0
@@ -45,8 +47,9 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, but for its lines of requests."""
-        return "".join(line for line in self._lines if REQUEST not in line)
+        """What it has printed so far, but for its lines of requests and what it tells root."""
+        said = "".join(line for line in self._lines if REQUEST not in line)
+        return said.replace(f"{AS_ROOT}\n", "") if os.geteuid() == 0 else said
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -108,9 +111,13 @@ def free_port() -> int:
 
 
 def launch(
-    data: Path, *args: str | Path, env: Mapping[str, str] | None = None, port: int | None = None
+    data: Path,
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    within: Sequence[str] = (),
 ) -> Server:
-    """Starts `auditplane serve` and does not wait for it.
+    """Starts `auditplane serve`, by the command `within` if there is one, and does not wait for it.
 
     Downloads are not recorded where `env` does not ask for it: most tests compare them with what they did.
     """
@@ -119,7 +126,7 @@ def launch(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [PROGRAM, "serve", "--data", data, "--port", str(port), *args],
+            [*within, PROGRAM, "serve", "--data", data, "--port", str(port), *args],
             env=environment({"AUDITPLANE_AUDIT_TRAIL_RECORD_READS": "false", **(env or {})}),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -130,10 +137,14 @@ def launch(
 
 
 def start(
-    data: Path, *args: str | Path, env: Mapping[str, str] | None = None, port: int | None = None
+    data: Path,
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    within: Sequence[str] = (),
 ) -> Server:
     """Starts `auditplane serve` on a folder and a port, or a free one; returns once it answers."""
-    server = launch(data, *args, env=env, port=port)
+    server = launch(data, *args, env=env, port=port, within=within)
     try:
         wait_until_healthy(server)
     except BaseException:

@@ -1,7 +1,9 @@
 """API keys: who gets in, with which right, until when; no secret is kept; the trail tells of keys."""
 
 import json
+import random
 import re
+import socket
 import stat
 import time
 import zlib
@@ -23,6 +25,7 @@ from tenants import (
     COUNT,
     DOWNLOAD,
     EVENTS,
+    EVIDENCE,
     KEYS,
     Json,
     Tenant,
@@ -263,6 +266,60 @@ def test_a_revoked_key_is_refused_at_once(tenant: Tenant) -> None:
     problems_of(tenant.admin.delete(f"{KEYS}/{key_id}"), 409)
     for unknown in ("01JQ00000000000000000000AB", "x", key_id.lower(), "é", "%00", "%2e%2e"):
         problems_of(tenant.admin.delete(f"{KEYS}/{unknown}"), 404)
+
+
+@pytest.fixture(scope="module")
+def large(server: Server, access: Access) -> Iterator[Tenant]:
+    """A trail of 14 MB, which hardly gets smaller when it is packed."""
+    made = Tenant(server, access, "large-by-access")
+    chosen = random.Random(2)
+    for _ in range(10):
+        made.record(*(event(details={"text": chosen.randbytes(7_000).hex()}) for _ in range(100)))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("path", [DOWNLOAD, f"{EVENTS}?order=asc", EVIDENCE, "/v1/log/ACCOUNT/events"])
+@pytest.mark.parametrize("ends", ["revoked", "expired"])
+def test_a_long_answer_ends_with_its_key(large: Tenant, path: str, ends: str) -> None:
+    """Who reads slowly, and would go on for hours, gets no more than was on its way; others go on."""
+    tenant = large
+    expires_us = clock() + 1_500_000 if ends == "expired" else None
+    key_id, secret = tenant.key("reader", expires_us=expires_us)
+    other_id, _ = tenant.key("reader")
+    received = []
+    for key in (secret, tenant.reader.headers["X-Bindplane-Api-Key"]):
+        with slow_reader(tenant.server.port, path.replace("ACCOUNT", tenant.account), key) as connection:
+            received.append(len(connection.recv(100)))
+            if key == secret:
+                time.sleep(max(0.0, ((expires_us or 0) - clock()) / 1_000_000))
+                tenant.revoke(other_id if expires_us else key_id)
+            received[-1] += read_on(connection)
+    assert received[0] < received[1] * 0.8
+    assert received[1] > 6_000_000
+    assert "an answer broke off: The API key has expired, or was revoked" in tenant.server.output
+
+
+def slow_reader(port: int, path: str, secret: str) -> socket.socket:
+    """Has asked for something, with little room for what comes."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.settimeout(30)
+    connection.connect(("127.0.0.1", port))
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {secret}\r\nConnection: close\r\n\r\n"
+    connection.sendall(head.encode())
+    return connection
+
+
+def read_on(connection: socket.socket) -> int:
+    """How many bytes still come."""
+    received = 0
+    try:
+        while more := len(connection.recv(1 << 20)):
+            received += more
+    except ConnectionResetError:
+        pass
+    return received
 
 
 def test_an_admin_may_revoke_its_own_key(tenant: Tenant) -> None:

@@ -157,7 +157,7 @@ def test_very_many_parameters_are_400(wire: Wire) -> None:
         [b"X-Bindplane-Api-Key: x"], [b"X-Bindplane-Account-ID: \xff\xfe"],
         [b"X-Bindplane-Account-ID: " + b"a" * 9_000],
         [b"Content-Type: \xff; ; ="], [b"Content-Encoding: \xff"],
-        [b"Content-Length: 0", b"Content-Length: 0"],
+        [b"Content-Length: 0", b"Content-Length: 0"], [b"Content-Length: " + b"0" * 5_000],
         [b"X-A: " + bytes([number]) for number in range(0x80, 0xA0)],
         [b"X-%d: y" % number for number in range(90)],
         [b"Range: bytes=0-1"], [b"If-None-Match: *"], [b"Cookie: " + b"a=b;" * 900],
@@ -201,6 +201,17 @@ def test_a_body_that_is_cut_off_is_not_recorded(empty: Tenant) -> None:
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n46\r\n".encode() + body + b"\r\n")
     assert Wire(empty).status(b"POST %s HTTP/1.1" % EVENTS.encode(), b"Content-Length: 60", body=body) == 400
     assert empty.docs(user="cut") == []
+
+
+def test_a_length_with_very_many_zeros_is_read(empty: Tenant, wire: Wire) -> None:
+    """Python reads no number of thousands of digits; whoever has no key sends none either."""
+    body = b'{"resourceName":"n","resourceKind":"Source","action":"a","user":"zeros"}'
+    length = b"Content-Length: " + b"0" * 5_000
+    post = b"POST %s HTTP/1.1" % EVENTS.encode()
+    assert wire.status(post, length + b"%d" % len(body), body=body) == 201
+    assert wire.status(post, length + b"99999999") == 413
+    form = b"Content-Type: application/x-www-form-urlencoded"
+    assert wire.status(b"POST /sign-in HTTP/1.1", form, length + b"5", body=b"key=x") == 401
 
 
 def test_two_requests_on_one_connection_are_told_apart(tenant: Tenant) -> None:

@@ -152,8 +152,11 @@ def test_damaged_compression_is_400(
     assert_nothing_stored(empty)
 
 
+PADDED = 20
+
+
 def padded(size: int) -> bytes:
-    body = encoded(event(user="padded"))
+    body = encoded(events(PADDED, user="padded"))
     return body + b" " * (size - len(body))
 
 
@@ -163,7 +166,14 @@ def test_a_body_may_have_16_mib_and_not_a_byte_more(tenant: Tenant, coding: str)
     recorded(post(tenant, PACK[coding](padded(BODY_MAX)), Content_Encoding=coding))
     sentences = problems_of(post(tenant, PACK[coding](padded(BODY_MAX + 1)), Content_Encoding=coding), 413)
     assert "16 MiB" in sentences[0]
-    assert len(tenant.docs()) == 1
+    assert len(tenant.docs()) == PADDED
+
+
+def test_what_is_far_too_large_for_its_events_is_refused_unread(empty: Tenant) -> None:
+    """To decode it would hold up whoever records meanwhile."""
+    for body in (b"9" * BODY_MAX, b'["' + b"\\n" * (BODY_MAX // 2 - 2) + b'"]', b"[" * BODY_MAX):
+        assert "far more" in problems_of(post(empty, body), 400)[0]
+    assert_nothing_stored(empty)
 
 
 def test_a_body_of_unknown_length_has_the_same_bound(tenant: Tenant) -> None:
@@ -172,7 +182,7 @@ def test_a_body_of_unknown_length_has_the_same_bound(tenant: Tenant) -> None:
 
     recorded(post(tenant, chunks(padded(BODY_MAX))))
     problems_of(post(tenant, chunks(padded(BODY_MAX + 1))), 413)
-    assert len(tenant.docs()) == 1
+    assert len(tenant.docs()) == PADDED
 
 
 def _gzip_zeros(size: int) -> bytes:

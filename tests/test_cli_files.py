@@ -348,6 +348,7 @@ GOOD = 'n,Source,Modified,"a\r\nb\nc",\r\n'
         ("csv", HEADER + GOOD * 2 + "n,Source,Modified,ann\r\n", "line 8: has 4 cells, not 5"),
         ("csv", HEADER + GOOD + '"n,Source,Modified,ann,\r\n' * 2, "line 5: is not CSV"),
         ("csv", HEADER + GOOD + "n,Source,Modified,ann,{\r\n", "line 5, details"),
+        ("csv", HEADER + GOOD + "n,Source,Modified,ann,\udcff\r\n", "line 5, details: is not UTF-8"),
         ("csv", HEADER + GOOD + "=n,Source,Modified,ann,\r\n", "line 5, resourceName: begins with '='"),
         ("csv", "name,user\r\nx,y\r\n", "line 1: must name the columns"),
         ("ndjson", json.dumps(event()) + "\n\n{\n", "line 3: is not a JSON object"),
@@ -357,7 +358,7 @@ GOOD = 'n,Source,Modified,"a\r\nb\nc",\r\n'
 def test_what_is_no_event_is_told_with_its_line(form: import_file.Form, text: str, told: str) -> None:
     """Cells of several lines are counted right."""
     with pytest.raises(InvalidInput) as caught:
-        read_back(text.encode(), form)
+        read_back(text.encode("utf-8", "surrogateescape"), form)
     assert told in str(caught.value)
 
 

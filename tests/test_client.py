@@ -186,6 +186,12 @@ def test_a_server_that_stays_busy_is_left_alone() -> None:
         (answer("502 Bad Gateway", b"<html>\x1b[31m", media="text/html"), Refused),
         (answer("400 Bad Request", b'{"errors":["a\\u001b[31m\\nb"]}'), Refused),
         (answer("200 OK", b'{"count":"x"}'), ConnectionLost),
+        (answer("200 OK", b'{"counts":1}'), ConnectionLost),
+        (answer("200 OK", b'{"count\xff":1}'), ConnectionLost),
+        (answer("200 OK", b'{"count":' + b"[" * 9_000), ConnectionLost),
+        (answer("200 OK", b"[" * (16 * 1024 * 1024 + 1)), ConnectionLost),
+        (answer("400 Bad Request", b'{"errors":["\xff"]}'), Refused),
+        (answer("400 Bad Request", b'{"errors":' + b"[" * 9_000), Refused),
         (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b'{"count":3}', ConnectionLost),
         (answer("200 OK", b"\x28\xb5\x2f\xfdbroken", "Content-Encoding: zstd"), ConnectionLost),
         (b"nonsense\r\n\r\n", ConnectionLost),
@@ -211,6 +217,26 @@ def test_a_line_that_is_no_event_is_an_error() -> None:
             next(found)
 
 
+def test_a_line_that_never_ends_is_an_error() -> None:
+    """Before it fills the memory, and before it is looked through again and again."""
+    server = Scripted([answer("200 OK", b"{" * (4 * 1024 * 1024), media="application/x-ndjson")])
+    with Client(server.url, SECRET) as client, pytest.raises(ConnectionLost, match="far too long"):
+        next(client.lines())
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["/v1/audit-events?cursor=abc", "/v1/audit-events", "/v1/audit-events?cursor=", "http://[", "//xn--a"],
+)
+def test_a_link_to_no_next_page_is_an_error(link: str) -> None:
+    """Also one that leads to the same page again, for ever."""
+    page = answer("200 OK", b"", f'Link: <{link}>; rel="next"', media="application/x-ndjson")
+    server = Scripted([page] * 9)
+    with Client(server.url, SECRET) as client, pytest.raises(ConnectionLost, match="no next page"):
+        list(client.lines(limit=5))
+    assert len(server.asked) <= 2
+
+
 def test_a_feed_of_a_server_without_the_header_is_refused() -> None:
     """An older server does not say where a feed with filters goes on."""
     server = Scripted([answer("200 OK", b"", media="application/x-ndjson")])
@@ -227,7 +253,17 @@ def test_a_key_that_is_none_is_not_shown(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:3001", "ftp://x", "http://", "http://a b", "http://x/?a=1", "http://[x"]
+    "url",
+    [
+        "",
+        "localhost:3001",
+        "ftp://x",
+        "http://",
+        "http://a b",
+        "http://x/?a=1",
+        "http://[x",
+        "http://\udcff",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidConfig, match="address"):

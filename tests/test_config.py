@@ -1,4 +1,5 @@
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,9 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("audit_trail.record_reads", "yes", "true or false"),
         ("kinds.extra", "Play book", "letter and up to 63 letters and digits"),
         ("kinds.extra", "1st", "letter and up to 63 letters and digits"),
+        ("port", "1" * 5_000, "whole number from 1 to 65535"),
+        ("data", "~nobody-of-that-name/trail", "nobody has the home"),
+        ("log.key", "~nobody-of-that-name", "nobody has the home"),
     ],
 )
 def test_a_bad_value_is_refused_and_says_where_it_was_given(
@@ -208,6 +212,24 @@ def test_the_ends_of_each_range_are_taken() -> None:
             assert member(config.load({}, {config.variable(name): str(end)}), name) == end
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:3001"),  # noqa: S104 - not bound
+        ("::", "http://[::1]:3001"),
+        ("0:0:0:0:0:0:0:0", "http://[::1]:3001"),
+        ("::1", "http://[::1]:3001"),
+        ("192.0.2.7", "http://192.0.2.7:3001"),
+        ("audit.example.com", "http://audit.example.com:3001"),
+    ],
+)
+def test_the_machine_itself_reaches_the_server_by_an_address_that_can_be_connected_to(
+    host: str, url: str
+) -> None:
+    """All addresses are none to connect to: the loopback of the same family stands for them."""
+    assert config.load({"host": host}, {}).own_url == url
+
+
 @pytest.mark.parametrize("name", ["data", "host", "tls.cert"])
 def test_an_empty_flag_is_an_error(name: str) -> None:
     """`--data "$UNSET"` must not mean the folder that one stands in."""
@@ -232,6 +254,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe")
     for file in (tmp_path / "missing.toml", tmp_path, broken, binary):
         assert str(file) in refusal({}, {}, file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "port = " + "1" * 5_000,
+        "port = 0x" + "f" * 5_000,
+        "data = 0x" + "f" * 5_000,
+        "kinds.extra = [0x" + "f" * 5_000 + "]",
+        "log.public = 0x" + "f" * 5_000,
+        "port = " + "[" * 5_000,
+        'data = "\\u0000"',
+        f'tls = {{cert = "{"a" * 5_000}", key = "b"}}',
+        "a." * 6_000 + "b = 1",
+        "#" * 20_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_file_that_the_standard_library_chokes_on_is_refused(text: str, tmp_path: Path) -> None:
+    """Python reads and writes no number of thousands of digits, and TOML of many dots in minutes."""
+    file = tmp_path / "file.toml"
+    file.write_text(text)
+    began = time.process_time()
+    told = refusal({}, {}, file)
+    assert str(file) in told or "there is no file" in told
+    assert time.process_time() - began < 5
+    assert len(told) < 6_000
 
 
 def test_a_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:

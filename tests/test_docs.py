@@ -8,12 +8,14 @@ import inspect
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cyclopts
+import httpx2
 import msgspec
 import pytest
 
@@ -347,6 +349,55 @@ def test_every_status_that_is_served_is_on_the_page() -> None:
     assert {int(status) for status in problems.STATUS.values()} == told
 
 
+def refusals_of_the_connection() -> dict[str, set[int]]:
+    """Requests that are no HTTP, or too much of it, and the statuses that may answer them."""
+    line, end = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", "\r\n"
+    many = "".join(f"X-{number}: a\r\n" for number in range(120))
+    return {
+        f"nonsense{end}{end}": {400},
+        f"GET / HTTP/3.7{end}{end}": {400},
+        f"GET /health{end}{end}": {400},
+        f"{line}a b: c{end}{end}": {400},
+        f"{line}Content-Length: 1{end}Content-Length: 2{end}{end}": {400},
+        f"{line}Transfer-Encoding: nonsense{end}{end}": {400},
+        "\x16\x03\x01\x02" + "a" * 100: {400},
+        line.replace("/health", "/" + "a" * 70_000) + end: {414},
+        f"{line}{many}{end}": {431},
+        f"{line}X: {'a' * 1_000_000}{end}{end}": {431},
+    }
+
+
+def test_what_is_no_http_is_answered_as_the_page_says(server: Server) -> None:
+    """With a status that the page tells of, without a body."""
+    table = page("errors.md").partition("## Answers without a body")[2].partition("\n## ")[0]
+    told = set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE)))
+    seen: set[int] = set()
+    for request, expected in refusals_of_the_connection().items():
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request.encode("latin-1"))
+            found = connection.recv(65_536)
+        head, _, body = found.partition(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        assert status in expected, (request[:60], found[:100])
+        assert not body
+        seen.add(status)
+    assert seen == told
+
+
+def test_every_answer_to_an_unknown_path_or_method_is_on_the_page(server: Server) -> None:
+    """In the form of all errors, although no class is raised for them."""
+    told = {int(status) for status, *_ in rows(STATUSES).values()}
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("POST", "/health", 405),
+        ("BREW", "/v1/holds", 405),
+    ):
+        answer = httpx2.request(method, server.url + path, verify=False)
+        assert answer.status_code == status
+        assert status in told
+        assert len(answer.json()["errors"]) == 1
+
+
 def test_every_class_that_is_raised_while_serving_is_among_the_statuses() -> None:
     """The classes of the command line and the client only are raised nowhere that a request comes to."""
     not_serving = re.compile(
@@ -396,12 +447,20 @@ def test_every_page_has_its_place_and_every_link_its_target() -> None:
 
 def test_every_link_in_the_repository_has_its_target() -> None:
     """Who reads the pages as files, without the site, finds what they link to as well."""
-    for path in [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *pages.DOCS.glob("*.md")]:
+    others = [ROOT / name for name in pages.OTHERS]
+    for path in [README, *others, *pages.DOCS.glob("*.md")]:
         for link in links(path.read_text()):
             target, _, fragment = link.partition("#")
             to = (path.parent / target) if target else path
             assert to.exists(), f"{path.name}: {link}"
             assert not fragment or fragment in map(anchor, headings(to.read_text())), f"{path.name}: {link}"
+
+
+def test_every_test_that_the_page_of_security_names_is_there() -> None:
+    """A sentence about who can do what is held by something."""
+    named = re.findall(r"`(test_\w+\.py)`", page("security.md"))
+    assert len(set(named)) > 10
+    assert all((ROOT / "tests" / name).exists() for name in named)
 
 
 def links(text: str) -> list[str]:

@@ -352,6 +352,7 @@ def test_the_program_in_the_file_checks_the_folder_it_is_in(unpacked: Path, tmp_
         ["x", "y"],
         [PROGRAM, "--key", "nonsense"],
         [PROGRAM, "--key", PROGRAM],
+        [PROGRAM, "--key", "\udcff+00000000+" + "AQ" + "A" * 42],
     ],
 )
 def test_what_is_misused_exits_with_two(args: list[str | Path]) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,10 +31,11 @@ pytestmark = pytest.mark.xdist_group("packaging")
 
 @dataclass(frozen=True)
 class Built:
-    """What `python -m build` made: the sdist from the sources, the wheel from that sdist."""
+    """What `make dist` makes: the sdist from the sources, the wheel from that sdist, a bill of materials."""
 
     sdist: Path
     wheel: Path
+    bill: Path
 
 
 def clean_environment() -> dict[str, str]:
@@ -71,30 +73,50 @@ def licences() -> set[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    sources = copied(tmp_path_factory.mktemp("sources"))
+    bill = sources / "auditplane.cdx.json"
+    run(sys.executable, "-m", "supply", "sbom", bill, cwd=ROOT)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, sources, cwd=out)
     (sdist,) = out.glob("*.tar.gz")
     (wheel,) = out.glob("*.whl")
-    return Built(sdist, wheel)
+    return Built(sdist, wheel, bill)
+
+
+def copied(folder: Path) -> Path:
+    """The sources in a folder where a build may leave things."""
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program in an environment that holds the wheel and its locked dependencies only."""
+    """The program, installed by the commands of the page, in an environment at another place.
+
+    uv takes the part of pip, with the same options: it is quicker.
+    """
     folder = tmp_path_factory.mktemp("installed")
-    uv = [sys.executable, "-m", "uv"]
+    dist = built.wheel.parent
+    version = built.wheel.name.split("-")[1]
     run(
-        *uv, "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes",
-        "--project", ROOT, "--output-file", folder / "locked.txt",
-        cwd=folder,
-    )  # fmt: skip
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    python = folder / "venv" / "bin" / "python"
-    run(
-        *uv, "pip", "install", "--quiet", "--python", python, "--constraints", folder / "locked.txt",
-        built.wheel,
-        cwd=folder,
-    )  # fmt: skip
-    return python.with_name("auditplane")
+        sys.executable,
+        "-m",
+        "supply",
+        "requirements",
+        dist / f"auditplane-{version}.requirements.txt",
+        cwd=ROOT,
+    )
+    (script, *_) = re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs/deploying.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    venv = folder / "venv"
+    pip = f"{sys.executable} -m uv pip install --quiet --python {venv}/bin/python"
+    script = script.replace("/opt/auditplane/bin/pip install", pip).replace("0.1.0", version)
+    script = script.replace("python3 -m venv", f"{sys.executable} -m venv --without-pip")
+    script = script.replace("/opt/auditplane", str(venv)).replace("dist/", f"{dist}/")
+    run("sh", "-ec", script, cwd=folder)
+    return venv / "bin" / "auditplane"
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
@@ -112,7 +134,24 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
         "entry_points.txt",
         "licenses/LICENSE",
         *(f"licenses/src/{name}" for name in licences()),
+        "sboms/auditplane.cdx.json",
     }
+
+
+def test_the_wheel_holds_the_bill_of_materials(built: Built) -> None:
+    """As PEP 770 has it; a wheel that is built without one has none."""
+    version = built.wheel.name.split("-")[1]
+    archive = zipfile.ZipFile(built.wheel)
+    listed = archive.read(f"auditplane-{version}.dist-info/sboms/auditplane.cdx.json")
+    assert listed == built.bill.read_bytes()
+    assert json.loads(listed)["metadata"]["component"]["version"] == version
+
+
+def test_the_program_can_be_built_without_a_bill_of_materials(tmp_path: Path) -> None:
+    """`pip install .` needs nothing that only `make dist` makes."""
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=copied(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    assert not any("sboms" in name for name in zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_sdist_holds_what_a_build_needs(built: Built) -> None:
@@ -127,6 +166,8 @@ def test_the_sdist_holds_what_a_build_needs(built: Built) -> None:
         "LICENSE",
         "PKG-INFO",
         "README.md",
+        "auditplane.cdx.json",
+        "hatch_build.py",
         "pyproject.toml",
     }
 

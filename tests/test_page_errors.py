@@ -1,6 +1,7 @@
 """What a route of the page answers when it fails: a page, or what a script of the page can use."""
 
 import asyncio
+import html as html_module
 import logging
 from collections.abc import Mapping
 
@@ -128,6 +129,32 @@ def test_a_bug_tells_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> 
     assert found.status_code == 500
     assert b"inside" not in found.body
     assert "inside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("The disk that holds /var/lib/audit/data is full.", "The disk that holds …/data is full."),
+        (
+            "The database in /srv/x/accounts is damaged: a page.",
+            "The database in …/accounts is damaged: a page.",
+        ),
+        ("/etc/audit plane/log.key can't be read", "…/audit plane/log.key can't be read"),
+        ("Ask for /sign-in or a/b, at 1/2.", "Ask for /sign-in or a/b, at 1/2."),
+    ],
+)
+def test_where_the_files_lie_is_for_the_log(
+    message: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure of the server's own tells a caller no path; what is wrong with a request is told as it is."""
+    for accept in (BROWSER, {"Accept": "application/json"}):
+        found = answer(StoreError(message), accept)
+        body = html_module.unescape(bytes(found.body).decode())
+        assert found.status_code == 500
+        assert shown in body
+        assert shown == message or message not in body
+        assert message in caplog.text
+        assert message in html_module.unescape(bytes(answer(InvalidQuery(message), accept).body).decode())
 
 
 @pytest.mark.parametrize("error", [StoreError("the disk failed"), KeyError("x")])

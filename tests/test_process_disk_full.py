@@ -74,10 +74,14 @@ def test_a_full_disk_stops_recording_and_nothing_else(disk: Path) -> None:
         ids.update(admin.post(EVENTS, json=events(1000)).json()["ids"])
         for _ in range(3):
             (told,) = problems_of(record_until_full(admin, filler, ids), 507)
-            assert str(data) in told
+            assert str(data) in server.output
+            assert str(data) not in told
             assert "Free some room" in told
             answer = admin.post(EVENTS, json=event())
             assert answer.status_code == 507
+            asked = run("health", "--port", str(server.port))
+            assert asked.returncode == 1
+            assert "answers 503" in asked.stderr
             assert "Retry-After" in answer.headers
 
             # Reading goes on, whatever is asked for the first time.

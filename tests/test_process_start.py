@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from auditplane import __version__
+from auditplane.cli.server import AS_ROOT
 from auditplane.store.sqlite.database import CHECKSUM_BYTES, PAGE_BYTES, connect, fetch, one
 from server import PROGRAM, Server, environment, free_port, run, start, wait_until_healthy
 from tenants import EVENTS, client
@@ -256,7 +257,25 @@ def test_the_folder_of_somebody_else_is_refused(others: Path) -> None:
                 env=environment(), capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert re.fullmatch(rf"auditplane: .*{data}.*\n", done.stderr), done.stderr
+            assert command != "serve" or "is that of user 0; a server can only use" in done.stderr
             assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do that")
+def test_root_does_not_serve_the_folder_of_another(others: Path) -> None:
+    """Nothing in it is changed: what root made there, its owner could not open."""
+    data = made_folder(others / "data")
+    for path in (data, *data.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    assert f"is that of user {NOBODY}" in refused(data)
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+
+
+def test_root_is_told_that_its_rights_are_not_needed(tmp_path: Path) -> None:
+    """And nobody else is."""
+    with start(tmp_path / "data") as server:
+        assert (AS_ROOT in server.log.read_text()) == (os.geteuid() == 0)
 
 
 # TLS.
@@ -295,6 +314,10 @@ def test_tls_is_served_with_the_certificate_given(certificates: Path, tmp_path: 
             plain.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"HTTP/1.1 200" not in plain.recv(4096)
         assert f"at https://127.0.0.1:{server.port}" in server.output
+        asked = {"AUDITPLANE_PORT": str(server.port)}
+        files = {"AUDITPLANE_TLS_CERT": str(tls[1]), "AUDITPLANE_TLS_KEY": str(tls[3])}
+        assert run("health", env=asked | files).returncode == 0
+        assert run("health", env=asked).returncode == 1
         assert server.stop() == 0
         assert len(server.output.splitlines()) == 2, server.output
 

@@ -360,7 +360,10 @@ def test_a_key_that_was_put_there_meanwhile_is_kept(
     assert key_of(folder) == put
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "{}", '{"id": 1}', "[]"])
+WRONG_TYPES = '{"id": "x", "at": 1, "user": "a", "reason": "b", "why": "replaced", "old": 1, "new": 1}'
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "{}", '{"id": 1}', "[]", "[" * 9_000, WRONG_TYPES])
 def test_a_next_key_that_can_not_be_read(folder: DataFolder, content: str) -> None:
     """Is said to be removed, without a word of what is in it."""
     (folder.path / "log.key.next").write_text(content)

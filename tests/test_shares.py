@@ -1,6 +1,9 @@
+import gc
 import random
 import threading
+import weakref
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,30 @@ def test_what_waits_is_bounded_and_each_result_reaches_who_waits_for_it() -> Non
     turns.close()
     with pytest.raises(Unavailable):
         turns.submit("a", go.wait)
+
+
+def test_what_failed_keeps_nothing() -> None:
+    """The memory of bodies that can't be read is free at once, not when it is collected."""
+
+    class Held:
+        pass
+
+    gone: list[weakref.ref[Held]] = []
+
+    def fail() -> None:
+        held = Held()
+        gone.append(weakref.ref(held))
+        raise ValueError
+
+    turns = Turns(1, "test", 10)
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            turns.submit("a", fail).result(10)
+        turns.close()
+        assert gone[0]() is None
+    finally:
+        gc.enable()
 
 
 # Rates.

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from torture import abuse, faults, kills, powercut, rot
+from torture import abuse, faults, inputs, kills, powercut, rot, schema
+from torture.parsers import parsers
 
 CUTS_IN_A_SESSION: Final = 1_000
 WORKERS: Final = (1, 3)
@@ -29,6 +30,10 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=2_000)
     parser.add_argument("--flips", type=int, default=5_000)
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
+    parser.add_argument("--examples", type=int, default=300, help="for each operation of the API")
+    parser.add_argument("--parser", action="append", help="one of those that get input; all by default")
+    parser.add_argument("--processes", type=int, default=1, help="how many of them at a time")
     parser.add_argument("--kills", type=int, default=1_000)
     parser.add_argument(
         "--scenarios",
@@ -117,10 +122,31 @@ def _abuse(given: argparse.Namespace) -> int:
     return worst
 
 
+def _feed(given: argparse.Namespace) -> int:
+    worst, how = 0, "atheris" if inputs.has_atheris() else "chance"
+    with parsers() as known:
+        names = given.parser or list(known)
+    for name, found in inputs.tried(names, given.inputs, given.seed, given.processes):
+        tried = f"{found.tried:,} inputs by {how}, {found.taken:,} taken, {found.refused:,} refused"
+        worst |= _row(f"input: {name}", tried, found.problems, time.monotonic() - found.seconds)
+    return worst
+
+
+def _ask(given: argparse.Namespace) -> int:
+    worst, began = 0, time.monotonic()
+    for document, problem in schema.tried(given.examples, given.seed):
+        tried = f"{document}, all phases, up to {given.examples:,} examples of each operation"
+        worst |= _row("schemathesis", tried, [problem] if problem else [], began)
+        began = time.monotonic()
+    return worst
+
+
 _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cuts": _cut,
     "faults": _fail,
     "rot": _rot,
+    "inputs": _feed,
+    "schema": _ask,
     "kills": _kill,
     "abuse": _abuse,
 }

@@ -319,7 +319,7 @@ def read_manifest(source: Path) -> Manifest:
             raise ValueError("its files are not those of a backup")
         if manifest.with_key != (KEY_FILE in manifest.files):
             raise ValueError("withKey is wrong")
-    except (msgspec.MsgspecError, KeyError, ValueError, ProofError) as error:
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError, ProofError) as error:
         raise Damaged(f"{source / MANIFEST} is not what a backup writes: {error}.") from None
     return manifest
 

@@ -4,9 +4,11 @@ A setting has a dotted name such as `kinds.extra`. In the environment it is `AUD
 TOML file `extra` in the table `[kinds]`. The file is the one of `--config` or `AUDITPLANE_CONFIG`.
 """
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,8 @@ from auditplane.event import SECRET_WORDS, Rules, nearest
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 WORKERS_MAX: Final = 64
+SHOWN_CHARS: Final = 80
+FILE_BYTES_MAX: Final = 16 * 1024  # what reads TOML takes a minute for 256 KiB of some
 
 
 @dataclass(frozen=True)
@@ -46,38 +50,71 @@ class Config:
     reads_per_minute: int
     events_per_minute: int
 
+    @property
+    def own_host(self) -> str:
+        """Where this machine itself reaches the server: the loopback where `host` is all addresses."""
+        with suppress(ValueError):
+            address = ipaddress.ip_address(self.host)
+            if address.is_unspecified:
+                return "127.0.0.1" if address.version == 4 else "::1"
+        return self.host
+
+    @property
+    def own_url(self) -> str:
+        """The address at which this machine itself reaches the server."""
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.own_host}]" if ":" in self.own_host else self.own_host
+        return f"{scheme}://{host}:{self.port}"
+
     def rules(self, account: str) -> Rules:
         """What the events of an account are checked against."""
         return Rules(account=account, extra_kinds=self.kinds_extra, secret_words=self.secret_words)
 
 
+def _shown(value: Any) -> str:
+    """A value for a sentence, short."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number that is far too large"
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
 def _integer(low: int, high: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
-        if (
-            isinstance(value, bool)
-            or not re.fullmatch(r"[0-9]{1,9}", str(value))
-            or not low <= int(value) <= high
-        ):
-            raise InvalidConfig(f"must be a whole number from {low} to {high}, is {value!r}")
-        return int(value)
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if type(value) is not int or not low <= value <= high:
+            raise InvalidConfig(f"must be a whole number from {low} to {high}, is {_shown(value)}")
+        return value
 
     return read
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidConfig(f"must be a text, is {value!r}")
+        raise InvalidConfig(f"must be a text, is {_shown(value)}")
     return value
 
 
 def _path(value: Any) -> Path:
-    return Path(_text(value)).expanduser()
+    return path_of(_text(value))
+
+
+def path_of(text: str) -> Path:
+    """A path that may begin with ~; raises InvalidConfig."""
+    if "\0" in text:
+        raise InvalidConfig(f"must be a path, is {_shown(text)}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidConfig(f"nobody has the home that {_shown(text)} begins with") from None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-        raise InvalidConfig(f"must be a list of texts, is {value!r}")
+        raise InvalidConfig(f"must be a list of texts, is {_shown(value)}")
     return tuple(dict.fromkeys(item for item in items if item))
 
 
@@ -85,13 +122,13 @@ def _kinds(value: Any) -> tuple[str, ...]:
     kinds = _texts(value)
     for kind in kinds:
         if not _KIND.fullmatch(kind):
-            raise InvalidConfig(f"a kind is a letter and up to 63 letters and digits, this is {kind!r}")
+            raise InvalidConfig(f"a kind is a letter and up to 63 letters and digits, this is {_shown(kind)}")
     return kinds
 
 
 def _log_name(value: Any) -> str:
     if not isinstance(value, str) or not _LOG_NAME.fullmatch(value):
-        raise InvalidConfig(f"must be letters, digits, dots, - and _, at most 64, is {value!r}")
+        raise InvalidConfig(f"must be letters, digits, dots, - and _, at most 64, is {_shown(value)}")
     return value
 
 
@@ -100,7 +137,7 @@ def _flag(value: Any) -> bool:
         return value
     if value in ("true", "false"):
         return bool(value == "true")
-    raise InvalidConfig(f"must be true or false, is {value!r}")
+    raise InvalidConfig(f"must be true or false, is {_shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -209,7 +246,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
     if (values["tls.cert"] is None) != (values["tls.key"] is None):
         raise InvalidConfig("tls.cert and tls.key go together: give both or neither.")
     for name in ("tls.cert", "tls.key"):
-        if values[name] is not None and not values[name].is_file():
+        if values[name] is not None and not _is_file(values[name]):
             raise InvalidConfig(f"{name}: there is no file {values[name]}.")
     return Config(
         data=values["data"],
@@ -234,6 +271,13 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], file: str | N
         reads_per_minute=values["limits.reads_per_minute"],
         events_per_minute=values["limits.events_per_minute"],
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _read(setting: Setting, value: Any, where: str) -> Any:
@@ -267,10 +311,15 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
-            tables = tomllib.load(opened)
+            text = opened.read(FILE_BYTES_MAX + 1)
+        if len(text) > FILE_BYTES_MAX:
+            raise InvalidConfig(f"The configuration {file} has more than {FILE_BYTES_MAX // 1024} KiB.")
+        tables = tomllib.loads(text.decode())
     except OSError as error:
         raise InvalidConfig(f"The configuration {file} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InvalidConfig(f"The configuration {file} is nested too deep.") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number of thousands of digits
         raise InvalidConfig(f"The configuration {file} is not valid TOML: {error}.") from None
     found: dict[str, Any] = {}
     for name, value in tables.items():

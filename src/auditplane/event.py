@@ -74,6 +74,7 @@ REQUIRED: Final = ("resourceName", "resourceKind", "action", "user")
 # An escape may take six bytes for a byte of compact JSON.
 _DETAILS_ESCAPED_BYTES_MAX: Final = 6 * limits.DETAILS_BYTES_MAX
 _EXPLAINED_BYTES_MAX: Final = 8 * limits.DOC_BYTES_MAX
+_OBJECT_BYTES_MAX: Final = 16 * limits.DOC_BYTES_MAX
 _COMMAS_UNSUSPICIOUS: Final = 16 * limits.BATCH_EVENTS_MAX
 _SHOWN_CHARS: Final = 64
 _NOT_UNICODE: Final = "a lone surrogate or bytes that are not UTF-8; send whole Unicode characters"
@@ -134,6 +135,7 @@ def parse(body: bytes, rules: Rules, *, lines: bool = False) -> Batch:
     all, TooLarge for more than BATCH_EVENTS_MAX events, and Forbidden for one of another account.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
+    _check_bytes(body)
     try:
         events = [_decode_one(line) for line in _lines(body)] if lines else _decode_events(body)
         _check_count(len(events))
@@ -141,6 +143,15 @@ def parse(body: bytes, rules: Rules, *, lines: bool = False) -> Batch:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput):
         pass  # What is wrong is looked for anew, with care.
     raise _explain(_lines(body) if lines else _parts(body), rules)
+
+
+def _check_bytes(body: bytes) -> None:
+    """Refuses what can't be events by its size alone: to decode it would hold up all other threads."""
+    if len(body) > _OBJECT_BYTES_MAX * max(body.count(b"{"), 1):
+        raise InvalidInput(
+            f"The body has {len(body):,} bytes, far more than its events may have. Send one JSON object, an "
+            "array of them, or NDJSON."
+        )
 
 
 def _lines(body: bytes) -> list[bytes]:

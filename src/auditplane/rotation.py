@@ -16,7 +16,6 @@ step on somebody may have read of it.
 """
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from auditplane import forgotten, limits, log, ulid
 from auditplane.checkpoint import (
@@ -319,35 +320,34 @@ def _details(change: Change, account: str, old: SignerKey | None) -> dict[str, A
 # What is written down first.
 
 
+class _Kept(msgspec.Struct):
+    """A change in its file."""
+
+    id: str
+    at: int
+    user: str
+    reason: str
+    why: Why
+    old: str | None
+    new: str
+
+
 def _encoded(change: Change) -> str:
-    members = {
-        "id": change.id,
-        "at": change.at_us,
-        "user": change.user,
-        "reason": change.reason,
-        "why": change.why,
-        "old": None if change.old is None else str(change.old),
-        "new": change.new.secret,
-    }
-    return json.dumps(members)
+    old = None if change.old is None else str(change.old)
+    kept = _Kept(change.id, change.at_us, change.user, change.reason, change.why, old, change.new.secret)
+    return msgspec.json.encode(kept).decode()
 
 
 def _begun(path: Path) -> Change | None:
     """The change that was begun and not ended; raises StoreError."""
     try:
-        members = json.loads((path / NEXT_FILE).read_text("utf-8"))
-        return Change(
-            members["id"],
-            members["at"],
-            members["user"],
-            members["reason"],
-            Why(members["why"]),
-            None if members["old"] is None else parse_verifier_key(members["old"]),
-            parse_signer_key(members["new"]),
-        )
+        kept = msgspec.json.decode((path / NEXT_FILE).read_bytes(), type=_Kept)
+        old = None if kept.old is None else parse_verifier_key(kept.old)
+        new = parse_signer_key(kept.new)
+        return Change(kept.id, kept.at, kept.user, kept.reason, kept.why, old, new)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ProofError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ProofError):
         raise StoreError(
             f"{path / NEXT_FILE}, which was to be the next log key, can't be read. Remove it, and change the "
             "key again."

@@ -213,7 +213,7 @@ def decode_reading(data: bytes) -> Reading:
         if sha256(text).hexdigest() != found.sha256:
             raise ProofError("It is damaged.")
         return Reading(msgspec.json.decode(text, type=_Kept))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProofError("It is damaged, or of another version.") from None
 
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -244,6 +244,26 @@ class Access:
             return None
         self._known[hashed] = key = _key(rows[0])
         return key
+
+    def watch(self, key: Key) -> Callable[[], None]:
+        """What raises NotAuthenticated, whenever it is called, once a key that was let in has ended.
+
+        It asks the database only when any key has changed. For one thread at a time.
+        """
+        seen = b""
+        current = key
+
+        def check() -> None:
+            nonlocal seen, current
+            version = self._version[:]
+            if version != seen:
+                with translated(self._path.parent), self._mutex, self._connection.use() as connection:
+                    (row,) = fetch(connection, _QUERIES["key_of_any_account"], (key.id,))
+                current, seen = _key(row), version
+            if not current.works_at(self._clock()):
+                raise NotAuthenticated("The API key has expired, or was revoked, while the answer was sent.")
+
+        return check
 
     def open_session(self, secret: str, *, address: str | None = None) -> tuple[str, Session]:
         """Signs in with a key; returns the token, which is not kept, and the session.

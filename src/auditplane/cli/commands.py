@@ -9,6 +9,7 @@ from auditplane.cli.completion import completion
 from auditplane.cli.download import download
 from auditplane.cli.erase import erase
 from auditplane.cli.evidence import evidence
+from auditplane.cli.health import health
 from auditplane.cli.importing import import_events
 from auditplane.cli.record import record
 from auditplane.cli.tail import tail
@@ -22,6 +23,7 @@ app = cyclopts.App(
 )
 app.command(server.serve)
 app.command(server.demo)
+app.command(health)
 app.command(read.app)
 app.command(read.count)
 app.command(tail)

@@ -18,4 +18,5 @@ def completion(
     """
     from auditplane.cli.commands import app
 
-    print(app.generate_completion(shell=shell))
+    script = app.generate_completion(shell=shell)  # nosec B604 # names the kind of shell, starts none
+    print(script)

@@ -76,7 +76,7 @@ class Connection:
                 f"There is no API key for {url}: set AUDITPLANE_API_KEY, or keep one by "
                 "`auditplane profile set NAME --url URL`."
             )
-        return Server(url, api_key, Path(ca_cert).expanduser() if ca_cert else None)
+        return Server(url, api_key, config.path_of(ca_cert) if ca_cert else None)
 
 
 _VARIABLES: Final = ("AUDITPLANE_URL", "AUDITPLANE_API_KEY", "AUDITPLANE_CA_CERT")

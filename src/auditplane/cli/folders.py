@@ -33,7 +33,7 @@ def opened(data: str | None) -> "Iterator[tuple[DataFolder, Access]]":
     path = config.load({"data": data}, os.environ).data
     if not (path / "control.db").exists():
         raise NotFound(f"There is no data folder at {path}; `auditplane serve --data {path}` makes one.")
-    with _working_as_owner(path):
+    with working_as_owner(path):
         folder = DataFolder(path)
         access = Access(folder, clock)
         try:
@@ -66,7 +66,7 @@ def operator() -> str:
 
 
 @contextmanager
-def _working_as_owner(path: Path) -> Iterator[None]:
+def working_as_owner(path: Path) -> Iterator[None]:
     """Root makes files in the name of the folder's owner; the server could not open those of root."""
     owner = path.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:

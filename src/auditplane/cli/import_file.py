@@ -146,6 +146,8 @@ def _members(columns: list[str], row: list[str], number: int, *, guarded: bool) 
     if "details" in members:
         try:
             members["details"] = Raw(msgspec.json.format(_decode_raw(members["details"]), indent=-1))
+        except UnicodeEncodeError:
+            raise InvalidInput(f"line {number:,}, details: is not UTF-8") from None
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidInput(f"line {number:,}, details: is not valid JSON: {error}") from None
     return members

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 from auditplane import config
 from auditplane.cli.folders import Data, opened, operator
 from auditplane.cli.output import Output, print_table
-from auditplane.cli.server import address
 from auditplane.cli.spans import span_us
 from auditplane.errors import InvalidConfig, InvalidInput
 from auditplane.event import DEFAULT_ACCOUNT
@@ -113,7 +112,7 @@ def link(
         auditplane keys link 01JQ0000000000000000000000 --data ./data
         auditplane keys link 01JQ0000000000000000000000 --url https://audit.local
     """
-    at = address(config.load({"data": data}, os.environ)) if url is None else _page_url(url)
+    at = config.load({"data": data}, os.environ).own_url if url is None else _page_url(url)
     with opened(data) as (_, access):
         print(f"{at}/sign-in/{access.make_link(key_id)}")
 

@@ -58,7 +58,7 @@ class Profiles:
             return cls(path)
         except OSError as error:
             raise InvalidConfig(f"The profiles in {path} can't be read: {error.strerror}.") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidConfig(f"{path} does not hold profiles; move it away and set them anew.") from None
 
     def find(self, name: str | None) -> Profile | None:
@@ -117,7 +117,7 @@ def set_profile(
     given = api_key if api_key is not None else _asked_key()
     if not given:
         raise InvalidConfig("There is no API key: type one, or give it on standard input.")
-    trusted = Path(ca_cert).expanduser().absolute() if ca_cert else None
+    trusted = config.path_of(ca_cert).absolute() if ca_cert else None
     Client(url, given, ca_cert=trusted).close()  # looks whether they can be used
     profile = Profile(url, given, str(trusted or ""))
     replace(profiles, current=profiles.current or name, all={**profiles.all, name: profile}).write()
@@ -189,9 +189,9 @@ def _known(profiles: Profiles, name: str) -> None:
 
 def _path(environment: Mapping[str, str]) -> Path:
     if named := environment.get("AUDITPLANE_PROFILES"):
-        return Path(named).expanduser()
+        return config.path_of(named)
     home = environment.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "auditplane" / "profiles.json"
+    return config.path_of(home) / "auditplane" / "profiles.json"
 
 
 def _written(profile: Profile) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
+from auditplane.config import path_of
 from auditplane.errors import InvalidConfig
 
 
@@ -15,7 +16,7 @@ class Remembered:
     """The remembered checkpoints in a folder, which is made when something is kept."""
 
     def __init__(self, folder: str | None) -> None:
-        self.folder = Path(folder).expanduser() if folder else _default()
+        self.folder = path_of(folder) if folder else _default()
 
     def note(self, origin: str) -> bytes | None:
         """The signed note of the last checkpoint of a log that was kept."""
@@ -51,4 +52,4 @@ class Remembered:
 
 def _default() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "auditplane" / "checkpoints"
+    return path_of(base) / "auditplane" / "checkpoints"

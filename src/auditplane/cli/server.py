@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from auditplane import __version__, config
+
+AS_ROOT: Final = "It runs as root, and needs none of root's rights: give it a user of its own."
 
 Flag = Annotated[str | None, Parameter(show_default=False)]
 
@@ -46,9 +48,11 @@ def serve(
     settings = config.load(flags, os.environ, config_file)
 
     def ready(admin_key: Path | None) -> None:
-        _say(f"Auditplane {__version__} serves {settings.data} at {address(settings)}")
+        _say(f"Auditplane {__version__} serves {settings.data} at {settings.own_url}")
         if admin_key:
             _say(f"The key of its first admin is in {admin_key}")
+        if os.geteuid() == 0:
+            _say(AS_ROOT)
 
     _serve(settings, ready)
 
@@ -72,16 +76,9 @@ def demo(
     demonstration.fill(settings.data, _say)
 
     def ready(_: Path | None) -> None:
-        _say(demonstration.invitation(address(settings), *demonstration.fresh_key(settings.data)))
+        _say(demonstration.invitation(settings.own_url, *demonstration.fresh_key(settings.data)))
 
     _serve(settings, ready)
-
-
-def address(settings: config.Config) -> str:
-    """Where a server of these settings is reached from its own machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - shown, not bound
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from auditplane.checkpoint import (
     parse_checkpoint,
     parse_verifier_key,
 )
+from auditplane.cli.folders import working_as_owner
 from auditplane.cli.progress import progress
 from auditplane.cli.remembered import Remembered
 from auditplane.errors import Damaged, InvalidConfig, NotFound, ProofError, StorageFull, StoreError
@@ -145,7 +146,8 @@ class _Verification:
 
         outcome = Verified(time.time_ns() // 1000, found.size, self._deep, found.problems_total)
         try:
-            keep_verified(self._path, name, outcome)
+            with working_as_owner(self._path):
+                keep_verified(self._path, name, outcome)
         except (StorageFull, StoreError) as error:
             self._tell(name, f"the outcome can't be kept in the folder: {error}")
 

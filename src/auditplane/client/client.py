@@ -13,7 +13,7 @@ import msgspec
 from auditplane import limits
 from auditplane import query as queries
 from auditplane.client.filters import EVERYTHING, Filter
-from auditplane.client.transport import Transport, lines
+from auditplane.client.transport import Transport, lines, whole
 from auditplane.errors import ConnectionLost, Refused
 from auditplane.tiles import Tile, tile_path
 
@@ -28,6 +28,14 @@ _OCTETS: Final = "application/octet-stream"
 _ZIP: Final = "application/zip"
 _TEXT: Final = "text/plain"
 _DIGITS: Final = 19
+
+
+class _Ids(msgspec.Struct):
+    ids: list[str]
+
+
+class _Count(msgspec.Struct):
+    count: int
 
 
 class _Consistency(msgspec.Struct):
@@ -113,8 +121,7 @@ class Client:
         with self._transport.opened(
             "POST", _EVENTS, _JSON, body=body, body_type=media_type, repeatable=repeatable
         ) as answer:
-            ids: list[str] = self._json(answer, dict[str, list[str]])["ids"]
-            return ids
+            return list(self._json(answer, _Ids).ids)
 
     def get(self, event_id: str) -> dict[str, Any]:
         """The event of an id, with all its members. Raises Refused of status 404 when there is none."""
@@ -126,7 +133,7 @@ class Client:
         """How many events match; all of the account without `where`."""
         parameters = where.parameters()
         with self._transport.opened("GET", f"{_EVENTS}/count", _JSON, parameters=parameters) as answer:
-            return int(self._json(answer, dict[str, int])["count"])
+            return int(self._json(answer, _Count).count)
 
     def events(
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
@@ -159,7 +166,7 @@ class Client:
                 following = answer.links.get("next")
             if following is None:
                 return
-            parameters = [*asked, (queries.CURSOR, httpx2.URL(following["url"]).params[queries.CURSOR])]
+            parameters = [*asked, (queries.CURSOR, self._cursor(following["url"], parameters))]
 
     def recorded_after(self, index: int = -1, where: Filter = EVERYTHING, *, limit: int = 1_000) -> Recorded:
         """The events that match among those recorded after that of an index, the first `limit` of them.
@@ -219,7 +226,7 @@ class Client:
         public.
         """
         with self._transport.opened("GET", f"{_log(account)}/checkpoint", _TEXT) as answer:
-            return answer.read()
+            return whole(answer.iter_bytes())
 
     def consistency(self, account: str, old: int, new: int) -> list[bytes]:
         """The hashes that prove that the log of `old` entries is the beginning of that of `new`.
@@ -234,7 +241,7 @@ class Client:
     def tile(self, account: str, tile: Tile) -> bytes:
         """A tile of hashes, packed, or an entry bundle, as it is served; several threads may ask for some."""
         with self._transport.opened("GET", f"{_log(account)}/{tile_path(*tile)}", _OCTETS) as answer:
-            return answer.read()
+            return whole(answer.iter_bytes())
 
     def expired_before(self, account: str) -> int:
         """The index before which the events of a log have expired, as the server says; holds keep some."""
@@ -255,13 +262,23 @@ class Client:
         with self._transport.opened("GET", path, _NDJSON, parameters=indexes) as answer:
             yield from lines(answer.iter_bytes())
 
+    def _cursor(self, url: str, parameters: Sequence[tuple[str, str]]) -> str:
+        """Where the next page begins, by its URL; not where the page of these parameters did."""
+        try:
+            cursor = httpx2.URL(url).params[queries.CURSOR]
+        except (httpx2.InvalidURL, KeyError, ValueError):
+            cursor = ""
+        if not cursor or (queries.CURSOR, cursor) in parameters:
+            raise ConnectionLost(f"The answer of {self._transport.url} leads to no next page.")
+        return cursor
+
     def _json(self, answer: httpx2.Response, kind: Any) -> Any:
-        return self._decoded(answer.read(), kind)
+        return self._decoded(whole(answer.iter_bytes()), kind)
 
     def _decoded(self, text: bytes, kind: Any) -> Any:
         try:
             return msgspec.json.decode(text, type=kind)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ConnectionLost(
                 f"The answer of {self._transport.url} is not what is due: {error}."
             ) from None

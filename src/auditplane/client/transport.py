@@ -24,6 +24,8 @@ TRIES: Final = 5
 RETRY_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
 ERROR_BYTES_MAX: Final = 64 * 1024
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024  # of one that is read as a whole
+LINE_BYTES_MAX: Final = 1024 * 1024  # no event comes near
 _MAY_PASS: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -147,12 +149,27 @@ class Transport:
             raise ConnectionLost(f"The connection to {self.url} was lost: {_reason(error)}.") from None
 
 
+def whole(chunks: Iterable[bytes]) -> bytes:
+    """All chunks; raises ConnectionLost when they are more than any answer has that is read so."""
+    found = bytearray()
+    for chunk in chunks:
+        found += chunk
+        if len(found) > ANSWER_BYTES_MAX:
+            raise ConnectionLost("The answer is far too long; is that the address of the server?")
+    return bytes(found)
+
+
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of some chunks, without their line feeds; raises ConnectionLost when the last has none."""
+    """The lines of some chunks, without their line feeds.
+
+    Raises ConnectionLost when the last has none, and for one that is longer than any event.
+    """
     rest = b""
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
+        *ended, rest = (rest + chunk).split(b"\n")
+        yield from ended
+        if len(rest) > LINE_BYTES_MAX:
+            raise ConnectionLost("The answer has a line that is far too long for an event.")
     if rest:
         raise ConnectionLost("The answer ended in the middle of an event.")
 
@@ -166,7 +183,7 @@ def _messages(body: bytes) -> list[str]:
     """The contract's error body; nothing when it is another's."""
     try:
         found = msgspec.json.decode(body, type=dict[str, Any]).get("errors", [])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
@@ -184,7 +201,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _checked_url(url: str) -> str:
     try:
         known = re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s?#]*)?", url) and urlsplit(url).port != 0
-    except ValueError:
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
         known = False
     if not known:
         raise InvalidConfig("The address of a server must be such as https://audit.example.com:3001.")

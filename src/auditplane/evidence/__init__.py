@@ -7,8 +7,8 @@ of Auditplane, and goes into each zip as it is.
 import json
 import zipfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -72,11 +72,12 @@ class Evidence:
                 self._proof(archive, ranges),
                 self._rest(archive, ranges),
             ):
-                for _ in made:
-                    yield pipe.take()
+                with closing(made):  # before the zip, in which it has a file open
+                    for _ in made:
+                        yield pipe.take()
         yield pipe.take()
 
-    def _events(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Iterator[None]:
+    def _events(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Generator[None, None, None]:
         """Each event with all that its commitment is made of."""
         with self._member(archive, verify.EVENTS) as member:
             for found in Recorded(self._store, self._asked.query, 0, self.size):
@@ -86,7 +87,7 @@ class Evidence:
                 yield
         ranges.finish()
 
-    def _table(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Iterator[None]:
+    def _table(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Generator[None, None, None]:
         """The same events as CSV."""
         indexes = sha256()
         start, end = (0, 0) if ranges.first is None else (ranges.first, ranges.end)
@@ -100,7 +101,7 @@ class Evidence:
         if indexes.digest() != ranges.digest:
             raise Unavailable("Events expired or were erased while the evidence was made; ask again.")
 
-    def _proof(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Iterator[None]:
+    def _proof(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Generator[None, None, None]:
         """The hashes of all that is not among the events."""
         nodes = merkle.gap_nodes(ranges.all(), self.size)
         with self._member(archive, verify.PROOF) as member:
@@ -113,7 +114,7 @@ class Evidence:
             hash_of = Tree(self._store, connection).nodes(self.size)
             return b"".join([hash_of(level, index) for level, index in nodes])
 
-    def _rest(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Iterator[None]:
+    def _rest(self, archive: zipfile.ZipFile, ranges: "_Ranges") -> Generator[None, None, None]:
         """What the log has signed and with which key, the program that checks, and what the file says."""
         for name, data in (
             (verify.CHECKPOINT, self._signed.note),

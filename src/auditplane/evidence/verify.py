@@ -988,7 +988,17 @@ def _is_name(name: str) -> bool:
         and "+" not in name
         and not any(char.isspace() for char in name)
         and not _CONTROL.search(name)
+        and _is_utf8(name)
     )
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written; an argument may have been other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unbase64(text: str) -> bytes | None:

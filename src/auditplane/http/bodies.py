@@ -7,7 +7,7 @@ requests are answered.
 import asyncio
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Protocol
 
 from starlette.requests import Request
@@ -25,8 +25,10 @@ else:
     from backports import zstd
 
 _WINDOW_BYTES: Final = 64 * 1024
-
-
+_ZSTD_OPTIONS: Final[Mapping[int, int]] = {
+    zstd.DecompressionParameter.window_log_max: limits.BODY_WINDOW_BYTES_MAX.bit_length() - 1
+}
+_LENGTH_DIGITS_MAX: Final = 20  # the server below takes no more
 _HELD: Final = "auditplane.held"
 _room: Final = Shares(limits.BODIES_BYTES_MAX)
 
@@ -37,8 +39,7 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
     Raises TooLarge beyond `bytes_max`, RequestTimeout when it takes too long, and Unavailable when the bodies
     of the account, or of all whom nobody knows yet, take too much room.
     """
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > bytes_max:
+    if _told_bytes(request) > bytes_max:
         raise _too_large(bytes_max)
     seconds = request.state.server.config.body_seconds
     try:
@@ -48,6 +49,13 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
         raise RequestTimeout(
             f"The body did not arrive within {seconds} seconds; nothing was stored."
         ) from None
+
+
+def _told_bytes(request: Request) -> int:
+    """What the headers say of the size; zero when that is no number. Zeros may stand before it."""
+    digits = request.headers.get("content-length", "").lstrip("0")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _LENGTH_DIGITS_MAX
+    return int(digits) if is_number else 0
 
 
 def hold(scope: Scope, size: int) -> None:
@@ -69,19 +77,37 @@ def let_go(scope: Scope) -> None:
 async def _receive(request: Request, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
+    async for chunk in _chunks(request):
+        size += len(chunk)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        try:
+            hold(request.scope, len(chunk))
+        except Unavailable:
+            chunks.clear()
+            let_go(request.scope)
+            await _throw_away(request, bytes_max - size)
+            raise
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _throw_away(request: Request, bytes_max: int) -> None:
+    """Reads on: who has yet to send the rest would see the connection reset, and no answer."""
+    async for chunk in _chunks(request):
+        bytes_max -= len(chunk)
+        if bytes_max < 0:
+            return
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise InvalidInput("The connection ended before the body did; nothing was stored.")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        hold(request.scope, len(chunk))
-        chunks.append(chunk)
+        yield message.get("body", b"")
         more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def decode(body: bytes, encoding: str) -> bytes:
@@ -93,10 +119,13 @@ def decode(body: bytes, encoding: str) -> bytes:
             case "gzip" | "x-gzip":
                 return _unpacked(body, lambda: zlib.decompressobj(wbits=31))
             case "zstd":
-                return _unpacked(body, zstd.ZstdDecompressor)
+                return _unpacked(body, lambda: zstd.ZstdDecompressor(options=_ZSTD_OPTIONS))
     except (zlib.error, zstd.ZstdError, EOFError) as error:
-        raise InvalidInput(f"The body is not valid {encoding}: {error}.") from None
-    raise UnsupportedMedia(f"Content-Encoding must be gzip or zstd, is {encoding[:64]!r}.")
+        wrong = str(error)
+    else:
+        raise UnsupportedMedia(f"Content-Encoding must be gzip or zstd, is {encoding[:64]!r}.")
+    # Here, as an error that knows the other one would keep all that was unpacked.
+    raise InvalidInput(f"The body is not valid {encoding}: {wrong}.")
 
 
 class _Unpacker(Protocol):

@@ -221,7 +221,7 @@ async def _stream(
     all_headers = {**PRIVATE, **headers}
     if encoding:
         all_headers["Content-Encoding"] = encoding
-    answer = await state.streams.start(key.account, steps, all_headers, media_type)
+    answer = await state.stream(key, steps, all_headers, media_type)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
     return answer
 

@@ -42,7 +42,7 @@ async def as_zip(request: Request, key: Key, query: Query, given: Sequence[tuple
 
     name = file_name("evidence", key.account, query, "zip")
     headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
-    answer = await state.streams.start(key.account, steps, headers, ZIP)
+    answer = await state.stream(key, steps, headers, ZIP)
     answer.headers[LOG_SIZE_HEADER] = str(sizes[0])
     what = "Downloaded evidence from the audit trail"
     await reads.tell(request, key, answer, what=what, form="evidence", filters=given, size=sizes[0])

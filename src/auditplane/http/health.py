@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from auditplane.errors import AuditplaneError, StorageFull
+from auditplane.http import problems
 from auditplane.store.sqlite.database import has_no_room, translated
 
 PROBE_SECONDS: Final = 5.0
@@ -52,7 +53,7 @@ def _probed(folder: Path) -> str:
     except StorageFull:
         return FULL
     except AuditplaneError as error:
-        return str(error)
+        return "; ".join(problems.told(error))
     return ""
 
 

@@ -102,7 +102,8 @@ async def events(request: Request) -> Response:
     """`GET /v1/log/{account}/events`: events in the order of their commits, with their stamps."""
     state: State = request.state.server
     account: str = request.path_params["account"]
-    if state.key(request, Right.READ).account != account:
+    reader = state.key(request, Right.READ)
+    if reader.account != account:
         raise NotFound("The API key is of another account than this log.")
     given = _numbers(request)
     start, end = given.get("from", 0), given.get("to")
@@ -116,7 +117,7 @@ async def events(request: Request) -> Response:
             yield from gzipped(found) if encoding == "gzip" else found
 
     headers = {**PRIVATE, **({"Content-Encoding": encoding} if encoding else {})}
-    answer = await state.streams.start(account, steps, headers, NDJSON)
+    answer = await state.stream(reader, steps, headers, NDJSON)
     answer.headers[LOG_SIZE_HEADER] = str(made[0].size)
     answer.headers[EXPIRED_HEADER] = str(made[0].expired)
     return answer

@@ -1,10 +1,11 @@
 """What the caller accepts: representations and content encodings (RFC 9110, sections 12.4 and 12.5)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from auditplane.errors import NotAcceptable
+from auditplane import limits
+from auditplane.errors import InvalidInput, NotAcceptable
 from auditplane.render import Form
 
 _QUALITY = re.compile(r"[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
@@ -33,7 +34,9 @@ def media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
     """The one of some media types that suits the headers best, the first of equals; raises NotAcceptable."""
     if not any(accept):
         return offered[0]
-    ranges = _weighted(accept)
+    ranges: dict[str, float] = {}
+    for name, quality in _weighted(accept):
+        ranges[name] = max(quality, ranges.get(name, 0.0))
     best = max(offered, key=lambda media: _media_quality(media, ranges))
     if not _media_quality(best, ranges):
         *others, last = offered
@@ -41,13 +44,12 @@ def media_type(accept: Sequence[str], offered: Sequence[str]) -> str:
     return best
 
 
-def _media_quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
+def _media_quality(media: str, ranges: Mapping[str, float]) -> float:
     """The quality of the most specific range that covers a media type."""
     major = media.partition("/")[0]
     for pattern in (media, f"{major}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == pattern]
-        if found:
-            return max(found)
+        if pattern in ranges:
+            return ranges[pattern]
     return 0.0
 
 
@@ -62,9 +64,12 @@ def encoding(accept_encoding: Sequence[str]) -> str | None:
 
 
 def _weighted(headers: Sequence[str]) -> list[tuple[str, float]]:
-    """The values of some headers of one name, which are one list, with their weights."""
+    """The values of some headers of one name, which are one list, with their weights; raises InvalidInput."""
     found = []
-    for item in ",".join(headers).lower().split(","):
+    text = ",".join(headers).lower()
+    if len(text) > limits.ACCEPT_CHARS_MAX:
+        raise InvalidInput(f"What is accepted may have at most {limits.ACCEPT_CHARS_MAX:,} characters.")
+    for item in text.split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weights = [match[1] for part in parameters if (match := _QUALITY.fullmatch(part))]
         found.append((name, float(weights[0]) if weights else 1.0))

@@ -46,9 +46,20 @@ _PROBLEMS: Final = {
     410: "Gone",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
     507: "Insufficient Storage",
+}
+
+_RETRY_AFTER: Final[Json] = {
+    "Retry-After": {"description": "After how many seconds to try again", "schema": {"type": "integer"}}
+}
+_ADVICE: Final[dict[int, Json]] = {
+    401: {"WWW-Authenticate": {"description": "How to send a key", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+    507: _RETRY_AFTER,
 }
 
 _DATE_HELP: Final = f" in YYYYMMDDHHMMSS format; also {queries.DATE_FORMS}"
@@ -235,9 +246,8 @@ def _download() -> Json:
         },
         (),
     )
-    for status in (400, 401, 403, 500, 503, 507):
-        content = {OCTETS: {}, JSON: {"schema": _ERROR}}
-        operation["responses"][str(status)] = {"description": _PROBLEMS[status], "content": content}
+    for status in (400, 401, 403, 429, 500, 503, 507):
+        operation["responses"][str(status)] = _problem(status, {OCTETS: {}, JSON: {"schema": _ERROR}})
     return operation
 
 
@@ -302,7 +312,7 @@ def _evidence() -> Json:
                 "headers": headers,
             }
         },
-        (400, 401, 403, 500, 503, 507),
+        (400, 401, 403, 409, 500, 503, 507),
     )
 
 
@@ -314,8 +324,8 @@ def _get() -> Json:
 
 
 _BASE64: Final[Json] = {"type": "string", "format": "byte"}
-_LOG_PROBLEMS: Final = (400, 401, 404, 500, 503, 507)
-_SIGNING_PROBLEMS: Final = (400, 401, 404, 409, 500, 503, 507)
+_LOG_PROBLEMS: Final = (400, 401, 403, 404, 500, 503, 507)
+_SIGNING_PROBLEMS: Final = (400, 401, 403, 404, 409, 500, 503, 507)
 
 
 def _prove() -> Json:
@@ -346,6 +356,7 @@ def _log_account() -> Json:
         "required": True,
         "description": "The account of the API key",
         "schema": {"type": "string"},
+        "example": "default",
     }
 
 
@@ -361,6 +372,7 @@ def _tile() -> Json:
         "required": True,
         "description": "As in C2SP tlog-tiles: `0/x001/234`, `1/000.p/17`, or `entries/000`",
         "schema": {"type": "string"},
+        "example": "0/000.p/1",
     }
     answer = {"200": {"description": "OK", "content": {OCTETS: {}}}}
     return _operation(
@@ -574,11 +586,15 @@ def _closed(properties: Json, *required: str) -> Json:
 def _operation(
     tag: str, summary: str, parameters: list[Json], answers: Json, problems: Sequence[int]
 ) -> Json:
-    errors = {
-        str(status): {"description": _PROBLEMS[status], "content": {JSON: {"schema": _ERROR}}}
-        for status in problems
-    }
+    """An operation that needs a key, which may ask too often."""
+    known = (*problems, 429)
+    errors = {str(status): _problem(status, {JSON: {"schema": _ERROR}}) for status in sorted(known)}
     return {"tags": [tag], "summary": summary, "parameters": parameters, "responses": {**answers, **errors}}
+
+
+def _problem(status: int, content: Json) -> Json:
+    headers = {"headers": _ADVICE[status]} if status in _ADVICE else {}
+    return {"description": _PROBLEMS[status], "content": content, **headers}
 
 
 def _health() -> Json:
@@ -592,12 +608,19 @@ def _metrics() -> Json:
 
 
 def _open(summary: str, properties: Json) -> Json:
-    return {**_operation("server", summary, [], _ok(properties), ()), "security": []}
+    return _without_key(summary, _ok(properties))
 
 
 def _open_text(summary: str, media: str) -> Json:
-    answer = {"200": {"description": "OK", "content": {media: {"schema": {"type": "string"}}}}}
-    return {**_operation("server", summary, [], answer, ()), "security": []}
+    return _without_key(
+        summary, {"200": {"description": "OK", "content": {media: {"schema": {"type": "string"}}}}}
+    )
+
+
+def _without_key(summary: str, answers: Json) -> Json:
+    errors = {str(status): _problem(status, {JSON: {"schema": _ERROR}}) for status in (500, 503)}
+    responses = {**answers, **errors}
+    return {"tags": ["server"], "summary": summary, "parameters": [], "responses": responses, "security": []}
 
 
 def _ok(properties: Json) -> Json:

@@ -1,6 +1,7 @@
 """Exceptions to answers: one status table, found by ancestry, and the contract's error body."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -37,8 +38,10 @@ CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditp
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
 LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
+METHOD_CHARS_SHOWN: Final = 32
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
+_FOLDERS: Final = re.compile(r"(?<!\S)/\S*/(?=\S)")
 
 _log = logging.getLogger(__name__)
 
@@ -51,9 +54,18 @@ def status_of(error: errors.AuditplaneError) -> HTTPStatus:
 async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
-    status = status_of(error)
     log_failure(request, error)
-    return problem(request, status, error.messages, advice(error))
+    return problem(request, status_of(error), told(error), advice(error))
+
+
+def told(error: errors.AuditplaneError) -> Sequence[str]:
+    """The sentences of an error for a caller. Where the server's files lie is for its log."""
+    return [_FOLDERS.sub("…/", message) if is_own(error) else message for message in error.messages]
+
+
+def is_own(error: errors.AuditplaneError) -> bool:
+    """Whether it is the server that failed."""
+    return status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
@@ -69,11 +81,11 @@ def advice(error: errors.AuditplaneError) -> Mapping[str, str]:
 
 
 def log_failure(request: Request, error: errors.AuditplaneError) -> None:
-    """Logs an error that is the server's own, and counts it."""
-    status = status_of(error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    """Counts an error that is the server's own, and logs it unless it only has too much to do."""
+    if is_own(error):
         metrics.REFUSED.labels(type(error).__name__).inc()
-        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status, error)
+    if is_own(error) and not isinstance(error, errors.Unavailable):
+        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status_of(error), error)
 
 
 def log_bug(request: Request, error: Exception) -> None:
@@ -96,7 +108,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         message = "There is nothing at this path; /openapi.json lists what there is."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = methods(request)
-        method = errors.without_keys(request.method)
+        method = errors.without_keys(request.method)[:METHOD_CHARS_SHOWN]
         message = f"{method} can't be used here; these can: {headers['Allow']}."
     else:
         message = error.detail

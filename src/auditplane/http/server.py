@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
 ORPHANS_SECONDS_MAX: Final = 5.0
 CONNECTIONS_MIN: Final = 100
+SWITCH_SECONDS: Final = 0.001
+"""Who records changes threads some times: while another computes, each change takes so long."""
 OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {
@@ -159,6 +162,7 @@ def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(shared, fcntl.LOCK_SH)
     _make_room_for_metrics(config.data / "metrics")
@@ -206,7 +210,12 @@ def _check_tls(config: Config) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for one that is half restored, or holds other things: its mode is about to change."""
+    """Raises StoreError for one that is somebody else's, half restored, or holds other things.
+
+    Its mode is about to change.
+    """
+    with contextlib.suppress(OSError):
+        _check_owner(path, path.stat().st_uid)
     if (path / RESTORING).exists():
         raise StoreError(
             f"A backup was to be restored to {path}, and that did not come to its end. Remove what is in it, "
@@ -218,6 +227,20 @@ def _check_folder(path: Path) -> None:
             raise StoreError(
                 f"{path} is not a data folder, and not empty. Give the path of one, or of a new folder."
             )
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    """Raises StoreError for the folder of another user, before anything in it is made or changed."""
+    if os.geteuid() == 0 != owner:
+        raise StoreError(
+            f"The data folder {path} is that of user {owner}, who could not open what root makes in it. "
+            "Run the server as that user."
+        )
+    if os.geteuid() != owner:
+        raise StoreError(
+            f"The data folder {path} is that of user {owner}; a server can only use one of its own. "
+            f"Give the path of a new folder, such as {path / 'trail'}."
+        )
 
 
 def _prepare(folder: DataFolder) -> Path | None:
@@ -319,10 +342,9 @@ def _raised_open_files() -> int:
 
 def _announce(config: Config, ready: Callable[[], None]) -> None:
     """Calls `ready` once a worker takes connections."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - looked for, not bound
     while True:
         try:
-            socket.create_connection((host, config.port), timeout=1).close()
+            socket.create_connection((config.own_host, config.port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from auditplane.event import Batch
 from auditplane.http.health import Health
 from auditplane.http.metrics import COMMIT_SECONDS, EVENTS_WAITING, STREAMS
 from auditplane.http.rates import Rates
-from auditplane.http.streams import Streams
+from auditplane.http.streams import MakeSteps, Steps, StreamedAnswer, Streams
 from auditplane.http.turns import Turns
 from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder
@@ -92,6 +92,20 @@ class State:
     async def parse(self, account: str, reading: Callable[[], T]) -> T:
         """Reads a large body on a thread, in the turn of an account; raises Unavailable."""
         return await asyncio.wrap_future(self._parsers.submit(account, reading))
+
+    async def stream(
+        self, key: Key, make: MakeSteps, headers: Mapping[str, str], media_type: str
+    ) -> StreamedAnswer:
+        """A long answer to a key, which breaks off when that ends: to read slowly keeps nobody in."""
+        check = self.access.watch(key)
+
+        def checked(step_bytes: int) -> Steps:
+            with contextlib.closing(make(step_bytes)) as steps:
+                for parts in steps:
+                    check()
+                    yield parts
+
+        return await self.streams.start(key.account, checked, headers, media_type)
 
     async def record(self, account: str, batch: Batch, by: str) -> Sequence[str]:
         """Records a batch; returns the ids once they are on disk."""

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auditplane import limits
-from auditplane.errors import AuditplaneError, Unavailable
+from auditplane.errors import AuditplaneError, NotAuthenticated, Unavailable
 from auditplane.http.connections import Address, break_off
 from auditplane.http.turns import Turns
 from auditplane.shares import Shares
@@ -192,6 +192,8 @@ class StreamedAnswer(Response):
             pass
         except StreamStalled:
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
+        except NotAuthenticated as error:
+            _log.warning("an answer broke off: %s", error)
         except AuditplaneError as error:
             _log.error("an answer broke off: %s", error)
         except Exception:  # noqa: BLE001 - whatever it is, the reader must see that something is missing

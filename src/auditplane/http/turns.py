@@ -56,6 +56,8 @@ class Turns:
                 except BaseException as error:  # noqa: BLE001 - whoever waits hears of it
                     future.set_exception(error)
         finally:
+            # An error knows this frame: what it and the work hold, bodies too, would wait for the collector.
+            del future, work
             self._shares.give_back(account, 1)
 
     def _next(self) -> tuple[str, "Future[Any]", Callable[[], Any]]:

@@ -5,12 +5,15 @@ Numbers are shown as they were written. Nothing here is HTML: the templates esca
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 BEFORE, AFTER = "before", "after"
 DIFF_LINES_MAX: Final = 1_000
+DIFF_PAIRS_MAX: Final = 20_000
 SAME_LINES_SHOWN: Final = 3
 
 
@@ -103,13 +106,37 @@ def _lines(node: Node, indent: str = "", label: str = "") -> Iterator[str]:
 
 
 def _compared(before: Sequence[str], after: Sequence[str]) -> Iterator[Line]:
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    opcodes = matcher.get_opcodes()
+    opcodes = list(_opcodes(before, after))
     for number, (_, left, left_end, right, right_end) in enumerate(opcodes):
         if opcodes[number][0] == "equal":
             yield from _same(before[left:left_end], first=number == 0, last=number == len(opcodes) - 1)
         else:
             yield from _beside(before[left:left_end], after[right:right_end])
+
+
+def _opcodes(before: Sequence[str], after: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    """How to turn one into the other, as difflib says it.
+
+    That takes seconds where the same lines stand many times on both sides: all between the first and the last
+    difference is one change then.
+    """
+    counts = Counter(after)
+    if sum(counts[line] for line in before) <= DIFF_PAIRS_MAX:
+        return difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    head = _alike(zip(before, after, strict=False))
+    tail = _alike(zip(reversed(before[head:]), reversed(after[head:]), strict=False))
+    left, right = len(before) - tail, len(after) - tail
+    found = [
+        ("equal", 0, head, 0, head),
+        ("replace", head, left, head, right),
+        ("equal", left, len(before), right, len(after)),
+    ]
+    return [code for code in found if code[1] < code[2] or code[3] < code[4]]
+
+
+def _alike(pairs: Iterable[tuple[str, str]]) -> int:
+    """How many pairs are of the same, from the first on."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _same(lines: Sequence[str], *, first: bool, last: bool) -> Iterator[Line]:

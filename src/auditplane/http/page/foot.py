@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from auditplane import log
 from auditplane.errors import StoreError
+from auditplane.http import problems
 from auditplane.http.state import State
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.verified import Verified, last_verified
@@ -25,5 +26,5 @@ def foot(store: AccountStore, state: State, account: str) -> Foot:
     try:
         signed = log.checkpoint(store, state.log_key.for_account(account), state.clock)
     except StoreError as error:
-        return Foot(store.size(), None, verified, str(error))
+        return Foot(store.size(), None, verified, "; ".join(problems.told(error)))
     return Foot(signed.size, signed.at_us, verified)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from auditplane.errors import AuditplaneError, NotAcceptable, NotAuthenticated
+from auditplane.errors import AuditplaneError, InvalidInput, NotAcceptable, NotAuthenticated
 from auditplane.http import negotiation, problems
 from auditplane.http.page import assets, paths, texts
 from auditplane.http.streams import encoded
@@ -160,7 +160,9 @@ async def _problem(request: Request, error: AuditplaneError) -> Response:
     if isinstance(error, NotAuthenticated):
         return _sign_in_first(request, error)
     problems.log_failure(request, error)
-    return error_page(request, problems.status_of(error), *error.messages, headers=problems.advice(error))
+    return error_page(
+        request, problems.status_of(error), *problems.told(error), headers=problems.advice(error)
+    )
 
 
 def _sign_in_first(request: Request, error: NotAuthenticated) -> Response:
@@ -177,7 +179,7 @@ def _best(request: Request, *offered: str) -> str:
     """The media type that suits the caller best, the first where none does."""
     try:
         return negotiation.media_type(request.headers.getlist("accept"), offered)
-    except NotAcceptable:
+    except (InvalidInput, NotAcceptable):
         return offered[0]
 
 

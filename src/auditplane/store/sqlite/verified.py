@@ -28,7 +28,7 @@ def last_verified(folder: Path, account: str) -> Verified | None:
     """The last check of the log of an account; None when nobody kept one, or what is there is none."""
     try:
         return msgspec.json.decode(_file(folder, account).read_bytes(), type=Verified)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
