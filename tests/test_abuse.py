@@ -1,4 +1,4 @@
-"""Attacks of `torture.abuse` in small, with limits lowered; and whether abuse and soak find what they should."""
+"""Attacks of `torture.abuse` in small, with limits lowered; whether abuse and soak find what they should."""
 
 import asyncio
 import dataclasses
@@ -22,7 +22,7 @@ from torture.watch import MB, Usage
 pytestmark = pytest.mark.xdist_group("abuse")
 
 SECONDS = 2
-TRAIL_EVENTS = 4_096
+TRAIL_EVENTS = 2_048
 LIMITS = {
     "AUDITPLANE_LIMITS_IDLE_SECONDS": str(SECONDS),
     "AUDITPLANE_LIMITS_BODY_SECONDS": str(SECONDS),
@@ -63,7 +63,7 @@ def check_is_well(server: Server) -> None:
 
 async def all_that_wait(scene: Scene) -> None:
     await asyncio.gather(
-        attackers.idleness(dataclasses.replace(scene), 200),
+        attackers.idleness(scene, 200),
         attackers.no_bodies(scene, 30),
         attackers.trickles(scene, 20),
         attackers.half_bodies(scene, 4),
@@ -75,10 +75,10 @@ async def all_that_wait(scene: Scene) -> None:
 def test_whoever_is_waited_for_is_answered_or_cut_off_in_time(server: Server) -> None:
     """Idle connections, bodies that do not come, and readers that stop, all at once."""
     outcome = ended(server, all_that_wait, seconds=0.0)
-    assert outcome.ended.pop("503", 0) <= 4, "of the bodies, which have a bound together"
-    assert outcome.ended["408"] >= 50
-    assert outcome.ended[CUT] >= 200 + 2 + 10
-    assert set(outcome.ended) == {"408", CUT}
+    assert outcome.ended["408"] + outcome.ended["503"] == 30 + 20 + 4, "bodies have a bound together, too"
+    assert outcome.ended["408"] >= 30
+    assert outcome.ended[CUT] == 200 + 2 + 10
+    assert set(outcome.ended) <= {"408", "503", CUT}
     assert outcome.longest_seconds < SECONDS + 2 * LOOKS_SECONDS
 
 
@@ -98,6 +98,8 @@ QUICK: dict[str, tuple[Attack, set[str]]] = {
 @pytest.mark.parametrize("name", QUICK)
 def test_abuse_is_answered_or_cut_off(server: Server, name: str) -> None:
     """With no error of the server's own, and the server goes on."""
+    attackers.hard_texts()
+    attackers.packed_bombs()
     attack, expected = QUICK[name]
     outcome = ended(server, attack)
     assert outcome.ended
@@ -107,7 +109,7 @@ def test_abuse_is_answered_or_cut_off(server: Server, name: str) -> None:
 def test_the_server_took_it_for_no_error_of_its_own(server: Server) -> None:
     """Whatever was sent before this test."""
     check_is_well(server)
-    assert [line for line in watch.complaints(server.log) if "503" not in line] == []
+    assert watch.complaints(server.log) == []
 
 
 # Abuse finds what it should.
@@ -120,7 +122,7 @@ def test_a_scenario_from_end_to_end(
     monkeypatch.setattr(abuse, "QUIET_SECONDS", 0.5)
     scenario = abuse.Scenario("x", "x", partial(attackers.churn, number=4), seconds=1.0, rounds=1)
     result = abuse.tried(scenario, *base)
-    assert len(result.quiet), len(result.machine) == (2, 1)
+    assert (len(result.quiet), len(result.machine)) == (2, 1)
     assert result.memory_bytes > 30 * MB
     assert result.outcome.ended["200"] > 0
     for how in ("kept", "anew", "eager"):
@@ -173,7 +175,7 @@ def test_a_soak_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(soak, "ARCHIVE_EVENTS", 1_000)
     run = soak.soaked(tmp_path, seconds=3.0, seed=1)
     assert run.problems == []
-    assert {"record", "batch", "feed", "page view", "erase", "metrics", "download"} <= run.told.took.keys()
+    assert {"record", "batch", "feed", "page view", "erase", "metrics"} <= run.told.took.keys()
     assert len(run.told.acknowledged["default"]) > 10
     assert len(run.samples) > 10
     assert {"main", "worker 1", "worker 2"} <= run.samples[-1].processes.keys()

@@ -279,7 +279,7 @@ async def _begun(line: Line, path: str) -> object:
 
 
 async def queries(scene: Scene, number: int = 64) -> None:
-    """A hundred values of each filter, words that stand nowhere, and cursors from deep down."""
+    """A hundred values of a filter or of all, words that stand nowhere, and cursors from deep down."""
     values = {
         "user": [f"user{value}@example.com" for value in range(100)],
         "action": [f"A{value}" for value in range(99)] + ["Modified"],
@@ -289,7 +289,7 @@ async def queries(scene: Scene, number: int = 64) -> None:
     asked = cycle(
         [
             *(f"{COUNT}?{urlencode({name: some}, doseq=True)}" for name, some in values.items()),
-            f"{COUNT}?{urlencode(values, doseq=True)[:8000].rpartition('&')[0]}",
+            f"{COUNT}?{urlencode({name: some[75:] for name, some in values.items()}, doseq=True)}",
             f"{COUNT}?q={quote('zq xk wv qj')}",
             f"{EVENTS}?limit=10&q=nowhere+to+be+found",
             f"{EVENTS}?limit=10&q=e+a+o+i",
