@@ -75,10 +75,22 @@ class Line:
         """The answer to a request; raises Ended."""
         if body is not None:
             headers = {"Content_Type": "application/json", **headers, "Content_Length": str(len(body))}
-        await self.send(self.target.head(method, path, **headers) + b"\r\n")
-        for start in range(0, len(body or b""), CHUNK_BYTES):
-            await self.send((body or b"")[start : start + CHUNK_BYTES])
-        return await self.answer()
+        answered = asyncio.ensure_future(self.answer())
+        try:
+            await self.send(self.target.head(method, path, **headers) + b"\r\n")
+            await self.send_body(body or b"", answered)
+            return await answered
+        except Ended:
+            return await answered  # it may have come before the end
+        finally:
+            answered.cancel()
+
+    async def send_body(self, body: bytes, answered: "asyncio.Future[Answer]") -> None:
+        """Sends a body as far as it is wanted: until there is an answer. Raises Ended."""
+        for start in range(0, len(body), CHUNK_BYTES):
+            if answered.done():
+                return
+            await self.send(body[start : start + CHUNK_BYTES])
 
     async def send(self, data: bytes) -> None:
         """Sends bytes; raises Ended."""

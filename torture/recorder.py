@@ -15,10 +15,10 @@ from typing import Final
 
 from torture.http1 import Ended, Line, Target
 
-KEPT: Final = 4
-ANEW: Final = 2
+KEPT: Final = 16
+ANEW: Final = 4
 EAGER: Final = 2
-EVERY_SECONDS: Final = 0.05
+EVERY_SECONDS: Final = 0.2
 TIMEOUT_SECONDS: Final = 30.0
 EVENTS: Final = "/v1/audit-events"
 

@@ -77,7 +77,7 @@ def complaints(path: Path) -> list[str]:
         if re.match(r'\{"time":', line):
             said = json.loads(line)
             if said["level"] == "error" or "exception" in said:
-                found.append(f"the server logged: {line[:500]}")
+                found.append(f"the server logged: {said['message'][:300]} {said.get('exception', '')[-300:]}")
         elif "Traceback" in line or "panicked" in line:
             found.append(f"the server printed: {line[:500]}")
     return found
