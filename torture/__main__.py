@@ -1,6 +1,7 @@
 """`python -m torture`: all attacks, or some of them, and a table of what came of them."""
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
     parser.add_argument("--examples", type=int, default=300, help="for each operation of the API")
     parser.add_argument("--parser", action="append", help="one of those that get input; all by default")
-    parser.add_argument("--processes", type=int, default=1, help="how many of them at a time")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="parsers at a time")
     parser.add_argument("--kills", type=int, default=1_000)
     given = parser.parse_args()
     if unknown := set(given.parts) - _PARTS.keys():
