@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
     parser.add_argument("--examples", type=int, default=300, help="for each operation of the API")
     parser.add_argument("--parser", action="append", help="one of those that get input; all by default")
-    parser.add_argument("--processes", type=int, default=1, help="how many of them at a time")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="parsers at a time")
     parser.add_argument("--kills", type=int, default=1_000)
     parser.add_argument(
         "--scenarios",

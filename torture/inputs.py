@@ -336,6 +336,6 @@ def _seconds(parser: Parser, data: bytes, times: int) -> float:
         began = time.process_time()
         Outcome().feed(parser, data)
         found.append(time.process_time() - began)
-        if found[-1] < UNNOTICED_SECONDS / 10:
+        if found[-1] < UNNOTICED_SECONDS / 10 or sum(found) > SECONDS_MAX:
             break
     return max(min(found), 1e-6)

@@ -310,7 +310,7 @@ def _events() -> list[Parser]:
     return [
         Parser("events, JSON", _json_events, OURS, [*single, *array], members, bytes_max=900),
         Parser("events, NDJSON", _ndjson_events, OURS, lines, members, bytes_max=900),
-        Parser("details", _details, OURS, objects, secrets, large_bytes=500, patterns=[alike]),
+        Parser("details", _details, OURS, objects, secrets, large_bytes=400, patterns=[alike]),
         Parser("files, CSV", _csv_file, OURS, [table, *_packed_files(table)], members, bytes_max=900),
         Parser("files, raw CSV", _raw_csv_file, OURS, [table], members, bytes_max=900),
         Parser(
