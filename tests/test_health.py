@@ -101,6 +101,19 @@ def test_the_file_is_written_once_in_a_while(path: Path, served: Served) -> None
     assert not (path / health.PROBE_FILE).exists()
 
 
+def test_many_may_ask_at_once(served: Served) -> None:
+    """Each hears what was found, whoever begins the next look meanwhile."""
+
+    async def ask() -> None:
+        for _ in range(50):
+            assert await served.health.trouble() == ""
+
+    async def ask_at_once() -> None:
+        await asyncio.gather(*[ask() for _ in range(20)])
+
+    asyncio.run(ask_at_once())
+
+
 def test_a_disk_that_hangs_gets_an_answer_in_bounded_time(path: Path, served: Served) -> None:
     """To open a pipe that nobody reads hangs as a disk does; when it ends, so does the trouble."""
 

@@ -12,8 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -636,10 +635,10 @@ def _environment(data: bytes) -> None:
 def _flags(data: bytes) -> None:
     """Each setting with a line of its own as a flag."""
     given = list(zip(config.SETTINGS.items(), text_of(data).replace("\0", "").split("\n"), strict=False))
-    one_of(
-        *(partial(setting.read, value) for (_, setting), value in given),
-        lambda: config.load({name: value or None for (name, _), value in given}, {}),
-    )
+    for (_, setting), value in given:
+        with suppress(AuditplaneError):
+            setting.read(value)
+    config.load({name: value or None for (name, _), value in given}, {})
 
 
 def _profiles(path: Path) -> None:

@@ -72,8 +72,9 @@ class Health:
         """Why nothing can be recorded; empty when it can."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(asyncio.to_thread(self._look))
-        done, _ = await asyncio.wait({self._looking}, timeout=ANSWER_SECONDS_MAX)
-        found = self._looking.result() if done else Trouble(SILENT)
+        looking = self._looking  # others who ask meanwhile may begin another
+        done, _ = await asyncio.wait({looking}, timeout=ANSWER_SECONDS_MAX)
+        found = looking.result() if done else Trouble(SILENT)
         what = found.what if found else ""
         if what != self._told:
             self._told = what
