@@ -98,12 +98,16 @@ def slow(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_careless_parser_is_found_out(seed: int) -> None:
+def test_a_careless_parser_is_found_out(seed: int, tmp_path: Path) -> None:
     outcome = inputs.attacked(Parser("careless", careless, (ValueError,), DATES), INPUTS, seed)
     assert any(wrong.startswith("IndexError") for wrong in outcome.wrong)
     assert outcome.taken
     assert outcome.refused
     assert "with b'" in outcome.problems[0]
+    outcome.write(tmp_path)
+    assert Outcome.read(tmp_path / "outcome") == outcome
+    outcome.add(outcome)
+    assert outcome.tried == 2 * INPUTS
 
 
 def test_a_slow_parser_is_found_out() -> None:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -166,7 +166,7 @@ class Outcome:
     def write(self, folder: Path) -> None:
         """Leaves it for the process that asked for it."""
         unfinished = folder / "unfinished"
-        unfinished.write_text(json.dumps(asdict(self)))
+        unfinished.write_text(json.dumps(vars(self)))
         unfinished.rename(folder / "outcome")
 
     def add(self, other: "Outcome") -> None:

@@ -604,7 +604,9 @@ def _files(folder: Path) -> list[Parser]:
         ),
         Parser("backups", _in_file(folder / backup.MANIFEST, _backup), OURS, [_manifest()]),
         Parser("checks that were kept", _in_file(accounts / "default.verified", _check), (), [checked]),
-        Parser("command lines", _command_line, (CycloptsError,), _command_lines(), share=0.01),
+        Parser(
+            "command lines", _command_line, (CycloptsError,), _command_lines(), share=0.01, large_bytes=200
+        ),
         Parser(
             "evidence manifests", _evidence_manifest, (verify.Wrong,), _evidence_manifests(), bytes_max=2_000
         ),
