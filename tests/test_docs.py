@@ -362,7 +362,7 @@ def refusals_of_the_connection() -> dict[str, set[int]]:
         f"{line}Content-Length: 1{end}Content-Length: 2{end}{end}": {400},
         f"{line}Transfer-Encoding: nonsense{end}{end}": {400},
         "\x16\x03\x01\x02" + "a" * 100: {400},
-        line.replace("/health", "/" + "a" * 70_000) + end: {414},
+        line.replace("/health", "/" + "a" * 70_000) + end: {431},
         f"{line}{many}{end}": {431},
         f"{line}X: {'a' * 1_000_000}{end}{end}": {431},
     }
