@@ -54,6 +54,13 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server as it is without settings."""
+    with start(tmp_path_factory.mktemp("usual") / "data") as server:
+        yield server
+
+
 def connected(server: Server, sent: bytes) -> socket.socket:
     made = socket.create_connection(("127.0.0.1", server.port), 30)
     made.sendall(sent)
@@ -89,6 +96,35 @@ def test_who_waits_for_an_answer_is_not_cut_off(hasty: Server) -> None:
                 while "news" not in next(lines):
                     pass
                 time.sleep(2)
+
+
+def test_who_takes_the_end_of_an_answer_slowly_is_not_cut_off(hasty: Server) -> None:
+    """The server has handed all of it to the system by then, and has no request of his under way."""
+    _, key = make_key(hasty.data, "admin", "slow")
+    with client(hasty.url, key) as admin:
+        recorded(admin.post(EVENTS, json=events(1_000, description="x" * 4_000)))
+    head = f"GET {EVENTS}?limit=900 HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {key}\r\n\r\n"
+    with connected(hasty, head.encode()) as reader:
+        answer = reader.recv(1 << 16)
+        length = int(re.search(rb"content-length: (\d+)", answer)[1])  # type: ignore[index]
+        length += answer.index(b"\r\n\r\n") + 4
+        while len(answer) < length:
+            part = reader.recv(1 << 17)
+            assert part
+            answer += part
+            time.sleep(0.25)  # it takes eight seconds
+
+
+def test_a_stranger_who_sends_a_form_slowly_is_not_waited_for_long(usual: Server) -> None:
+    """Else a few thousand of them would take all connections."""
+    head = (
+        "POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        "Content-Length: 1000\r\n\r\nk"
+    )
+    with connected(usual, head.encode()) as slow:
+        began = time.monotonic()
+        assert b" 408 " in slow.recv(64)
+        assert time.monotonic() - began < limits.BODY_SECONDS_STRANGER + 5
 
 
 def recorded_one(server: Server) -> None:
@@ -142,13 +178,6 @@ def test_rates_hold_for_a_key_over_all_workers(hasty: Server) -> None:
         recorded(writer.post(EVENTS, json=events(700)))
         refused = writer.post(EVENTS, json=event())
         assert "500 events a minute" in problems_of(refused, 429)[0]
-
-
-@pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server as it is without settings."""
-    with start(tmp_path_factory.mktemp("usual") / "data") as server:
-        yield server
 
 
 BIG = b" " * limits.BODY_BYTES_MAX

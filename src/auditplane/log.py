@@ -297,7 +297,7 @@ class Recorder:
         # An account is here while a commit of its is under way or to come.
         self._queues: dict[str, deque[Request]] = {}
         self._waiting = Shares(limits.APPEND_EVENTS_WAITING_MAX)
-        self._failures: dict[str, tuple[float, Exception]] = {}
+        self._failures: dict[str, tuple[float, str]] = {}
         self._closed = False
         self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
 
@@ -308,9 +308,9 @@ class Recorder:
 
     def check(self, account: str) -> None:
         """Raises StoreError when recording to an account failed a moment ago, and has not succeeded since."""
-        at, error = self._failures.get(account, (-inf, None))
+        at, why = self._failures.get(account, (-inf, ""))
         if time.monotonic() < at + FAILING_SECONDS:
-            raise StoreError(f"Recording to the account {account} failed: {error}")
+            raise StoreError(f"Recording to the account {account} failed: {why}")
 
     def submit(self, account: str, request: Request) -> None:
         """Queues a request; raises Unavailable when too much is waiting, or after `close`."""
@@ -350,7 +350,8 @@ class Recorder:
             self._failures.pop(account, None)
         for error in failures:
             if isinstance(error, StoreError) or not isinstance(error, AuditplaneError):
-                self._failures[account] = time.monotonic(), error
+                # Not the error, which knows the requests.
+                self._failures[account] = time.monotonic(), str(error)
 
     def _take(self, account: str) -> list[Request]:
         taken: list[Request] = []

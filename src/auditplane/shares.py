@@ -22,19 +22,20 @@ class Shares:
         return self._total
 
     def take(self, account: str, amount: int) -> bool:
-        """Takes so much, if the account may have it."""
+        """Takes so much, if the account may have it; what is zero is always taken."""
         with self._mutex:
-            held = self._held.get(account, 0) + amount
-            if held > self._room - self._total:
+            if amount and self._held.get(account, 0) + amount > self._room - self._total:
                 return False
-            self._held[account] = held
-            self._total += amount
+            self._add(account, amount)
             return True
 
     def give_back(self, account: str, amount: int) -> None:
         """Gives back so much of what was taken."""
         with self._mutex:
-            self._total -= amount
-            self._held[account] -= amount
-            if not self._held[account]:
-                del self._held[account]
+            self._add(account, -amount)
+
+    def _add(self, account: str, amount: int) -> None:
+        self._total += amount
+        held = self._held.pop(account, 0) + amount
+        if held:
+            self._held[account] = held

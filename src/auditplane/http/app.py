@@ -51,9 +51,7 @@ def routes(config: Config) -> Sequence[Route]:
         state: State = request.state.server
         _check_token(request, metrics_token)
         metrics.HEALTHY.set(not await state.health.trouble())
-        # On a thread, as it reads a file of each worker.
-        text = await asyncio.to_thread(metrics.exposition, state.folder.path)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        return Response(await state.exposition(), media_type=metrics.CONTENT_TYPE)
 
     async def served_openapi(_request: Request) -> Response:
         return JSONResponse(document)

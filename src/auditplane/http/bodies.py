@@ -8,6 +8,7 @@ import asyncio
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 from starlette.requests import Request
@@ -42,6 +43,10 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
     if _told_bytes(request) > bytes_max:
         raise _too_large(bytes_max)
     seconds = request.state.server.config.body_seconds
+    if CALLER not in request.scope:
+        seconds = min(seconds, limits.BODY_SECONDS_STRANGER)
+    # However small: who sends many slowly takes his share of those who may.
+    hold(request.scope, limits.BODY_BYTES_HELD_MIN)
     try:
         async with asyncio.timeout(seconds):
             return await _receive(request, bytes_max)
@@ -76,28 +81,31 @@ def let_go(scope: Scope) -> None:
 
 async def _receive(request: Request, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
-    size = 0
+    size, held = 0, limits.BODY_BYTES_HELD_MIN
     async for chunk in _chunks(request):
         size += len(chunk)
         if size > bytes_max:
             raise _too_large(bytes_max)
         try:
-            hold(request.scope, len(chunk))
+            hold(request.scope, max(0, size - held))
         except Unavailable:
             chunks.clear()
             let_go(request.scope)
             await _throw_away(request, bytes_max - size)
             raise
+        held = max(held, size)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _throw_away(request: Request, bytes_max: int) -> None:
-    """Reads on: who has yet to send the rest would see the connection reset, and no answer."""
-    async for chunk in _chunks(request):
-        bytes_max -= len(chunk)
-        if bytes_max < 0:
-            return
+    """Reads on, for a while: who has yet to send the rest would see the connection reset, and no answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limits.BODY_SECONDS_STRANGER):
+            async for chunk in _chunks(request):
+                bytes_max -= len(chunk)
+                if bytes_max < 0:
+                    return
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

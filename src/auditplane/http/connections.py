@@ -8,14 +8,19 @@ and a reader of HTTP/1.0 could not tell that from a whole one. So the connection
 """
 
 import asyncio
+import fcntl
+import logging
 import os
 import socket
 import stat
 import struct
+import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +33,14 @@ Peer = tuple[str, str]
 """IP address and port of who is connected."""
 CROWDED_SHARE: Final = 0.75
 LOOK_SECONDS: Final = 5.0
+_log = logging.getLogger(__name__)
 LOOK_SECONDS_CROWDED: Final = 1.0
 
 # From the last look; a descriptor may be another's by now.
 _seen: Final[dict[Peer, int]] = {}
+# tcpi_bytes_acked in struct tcp_info of linux/tcp.h.
+_TCP_BYTES_ACKED: Final = 120
+_TCP_INFO_BYTES: Final = 128
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -57,6 +66,14 @@ def break_off_all(port: int) -> None:
         _reset(connection)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """How many bytes a peer has taken of what was sent to him, and whether more waits for him."""
+
+    taken: int
+    waits: bool
+
+
 class Connections:
     """Who is connected to a port of this process, and since when without a request; for one thread."""
 
@@ -64,6 +81,7 @@ class Connections:
         self._port, self._max, self._idle_seconds = port, connections_max, idle_seconds
         self._busy: Counter[Peer] = Counter()
         self._idle_since: dict[Peer, float] = {}
+        self._taken: dict[Peer, int] = {}
 
     def begin(self, address: Address) -> None:
         """A request of this peer is under way."""
@@ -79,8 +97,12 @@ class Connections:
 
     async def watch(self) -> None:
         """Cuts off who is idle, again and again."""
+        crowded = False
         while True:
-            crowded = await self.cut_idle()
+            try:
+                crowded = await self.cut_idle()
+            except Exception:  # noqa: BLE001 - without it nobody would be cut off any more
+                _log.exception("the connections could not be looked at")
             await asyncio.sleep(LOOK_SECONDS_CROWDED if crowded else LOOK_SECONDS)
 
     async def cut_idle(self) -> bool:
@@ -88,8 +110,12 @@ class Connections:
         peers = await asyncio.to_thread(_look, self._port)
         now = time.monotonic()
         CONNECTIONS.set(len(peers))
+        # Who has yet to take the end of an answer is not idle while he takes some of it.
+        taken = {peer: state.taken for peer, state in peers.items() if state.waits}
+        busy = {peer for peer, count in taken.items() if self._taken.get(peer) != count}
+        self._taken = taken
         idle = [peer for peer in peers if peer not in self._busy]
-        self._idle_since = {peer: self._idle_since.get(peer, now) for peer in idle}
+        self._idle_since = {peer: now if peer in busy else self._idle_since.get(peer, now) for peer in idle}
         crowded = len(peers) > self._max * CROWDED_SHARE
         seconds = min(limits.IDLE_SECONDS_CROWDED, self._idle_seconds) if crowded else self._idle_seconds
         late = {peer for peer, since in self._idle_since.items() if now - since >= seconds}
@@ -98,13 +124,27 @@ class Connections:
         return crowded
 
 
-def _look(port: int) -> dict[Peer, int]:
-    """Who is connected to a port of this process, and by which descriptor."""
+def _look(port: int) -> dict[Peer, _Sending]:
+    """Who is connected to a port of this process, and what he has taken."""
     _seen.clear()
+    found = {}
     for descriptor, connection in _connections(port):
         with suppress(OSError):  # it has just ended
-            _seen[_peer(connection.getpeername())] = descriptor
-    return _seen
+            peer = _peer(connection.getpeername())
+            _seen[peer] = descriptor
+            found[peer] = _sending(connection)
+    return found
+
+
+def _sending(connection: socket.socket) -> _Sending:
+    """What the system tells of it; where it does not, nothing waits."""
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        (waiting,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return _Sending(0, waits=False)
+    acknowledged = told[_TCP_BYTES_ACKED : _TCP_BYTES_ACKED + 8]
+    return _Sending(int.from_bytes(acknowledged, sys.byteorder), waits=waiting > 0)
 
 
 def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> None:

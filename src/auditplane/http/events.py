@@ -47,9 +47,10 @@ async def record(request: Request) -> Response:
     batch, size = reading() if small else await state.parse(key.account, reading)
     bodies.hold(request.scope, size - len(body))
     del body, reading
-    state.take_events(key, len(batch.events))
+    state.check_events(key)
     ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))
+    state.count_events(key, len(ids))
     return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
 
 

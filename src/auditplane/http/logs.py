@@ -20,7 +20,7 @@ from auditplane.http import negotiation
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, json_answer, no_parameters, parameters
 from auditplane.http.metrics import CHECKPOINT_TIME
 from auditplane.http.problems import JSON, OCTETS
-from auditplane.http.state import State
+from auditplane.http.state import CALLER, State
 from auditplane.http.streams import Steps, gzipped
 from auditplane.render import Form
 from auditplane.store import Signed
@@ -28,6 +28,8 @@ from auditplane.tiles import parse_tile_path
 from auditplane.times import SECOND_US
 
 TEXT: Final = "text/plain; charset=utf-8"
+PUBLIC_TURN: Final = "*public"
+"""No name of an account."""
 NDJSON: Final = negotiation.MEDIA_TYPES[Form.NDJSON]
 EXPIRED_HEADER: Final = "Auditplane-Expired"
 PUBLIC: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -57,7 +59,7 @@ async def checkpoint(request: Request) -> Response:
         with state.folder.account(account) as store:
             return log.checkpoint(store, state.log_key.for_account(account), state.clock)
 
-    found = await state.streams.run(account, signed)
+    found = await state.streams.run(_turn(request, account), signed)
     CHECKPOINT_TIME.set(found.at_us / SECOND_US)
     return Response(found.note, headers=PRIVATE, media_type=TEXT)
 
@@ -76,7 +78,7 @@ async def tile(request: Request) -> Response:
             return log.tile(store, wanted)
 
     cached = PUBLIC if state.config.log_public else OWN
-    return Response(await state.streams.run(account, read), headers=cached, media_type=OCTETS)
+    return Response(await state.streams.run(_turn(request, account), read), headers=cached, media_type=OCTETS)
 
 
 async def consistency(request: Request) -> Response:
@@ -94,7 +96,9 @@ async def consistency_answer(request: Request, account: str) -> Response:
         with state.folder.account(account) as store:
             return log.consistency(store, old, new)
 
-    hashes = [base64.b64encode(each).decode() for each in await state.streams.run(account, path)]
+    hashes = [
+        base64.b64encode(each).decode() for each in await state.streams.run(_turn(request, account), path)
+    ]
     return json_answer({"from": old, "to": new, "path": hashes})
 
 
@@ -160,6 +164,11 @@ def proof_members(found: log.Proven) -> dict[str, Any]:
         "path": [base64.b64encode(each).decode() for each in found.path],
         "checkpoint": found.signed.note.decode(),
     }
+
+
+def _turn(request: Request, account: str) -> str:
+    """Who waits in turn: where no key was shown, all who show none, not the account that they ask for."""
+    return account if CALLER in request.scope else PUBLIC_TURN
 
 
 def _account(request: Request, state: State) -> str:

@@ -49,25 +49,37 @@ class Rates:
         finally:
             os.close(descriptor)
 
-    def take(self, what: str, key_id: str, amount: int, per_minute: int) -> None:
-        """Takes so much of a key's rate of something, which may go beyond it once; 0 is no bound.
+    def take(self, what: str, key_id: str, per_minute: int) -> None:
+        """Takes one of a key's rate of something; 0 is no bound. Raises TooManyRequests."""
+        self.check(what, key_id, per_minute)
+        self.add(what, key_id, 1, per_minute)
 
-        Raises TooManyRequests.
-        """
+    def check(self, what: str, key_id: str, per_minute: int) -> None:
+        """Raises TooManyRequests when a key's rate of something is used up."""
         if not per_minute:
             return
         now = time.monotonic()
-        tag = blake2b(f"{what} {key_id}".encode(), digest_size=_SLOT.size // 2).digest()
-        offset, until = self._slot(tag, now)
-        ahead = max(until - now, 0.0)
-        one = WINDOW_SECONDS / per_minute
-        late = ahead + one - WINDOW_SECONDS
+        _, _, until = self._find(what, key_id, now)
+        late = until - now + WINDOW_SECONDS / per_minute - WINDOW_SECONDS
         if late > ROUNDING_SECONDS:
             raise TooManyRequests(
                 f"This API key may have {per_minute:,} {what} a minute, which are used up; try again later.",
                 retry_after_seconds=ceil(late),
             )
-        _SLOT.pack_into(self._slots, offset, tag, now + ahead + amount * one)
+
+    def add(self, what: str, key_id: str, amount: int, per_minute: int) -> None:
+        """Counts so much of what a key did, which may go beyond its rate."""
+        if per_minute:
+            now = time.monotonic()
+            offset, tag, until = self._find(what, key_id, now)
+            used_up = max(until, now) + amount * WINDOW_SECONDS / per_minute
+            _SLOT.pack_into(self._slots, offset, tag, used_up)
+
+    def _find(self, what: str, key_id: str, now: float) -> tuple[int, bytes, float]:
+        """Where the moment of a key stands, with its tag, and the moment."""
+        tag = blake2b(f"{what} {key_id}".encode(), digest_size=_SLOT.size // 2).digest()
+        offset, until = self._slot(tag, now)
+        return offset, tag, until
 
     def _slot(self, tag: bytes, now: float) -> tuple[int, float]:
         """The slot of a tag and its moment, or the one near it that was not used for longest."""

@@ -271,7 +271,7 @@ def _make_room_for_metrics(folder: Path) -> None:
     for path in folder.glob("gauge_live*.db"):
         try:
             os.kill(int(path.stem.rpartition("_")[2]), 0)
-        except ProcessLookupError:
+        except OSError:  # it is gone, or its number is another's now
             path.unlink(missing_ok=True)
     try:
         for name, size in METRICS_BYTES.items():

@@ -49,6 +49,7 @@ class State:
         # Of their own, so that recording does not wait for readers.
         self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
         self._rates = Rates(config.data)
+        self._exposing: asyncio.Task[bytes] | None = None
         self.streams = Streams(self._readers, config.stall_seconds)
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._write_last_use()), asyncio.create_task(self._measure())]
@@ -70,7 +71,7 @@ class State:
         self.access.close()
         self.folder.close()
 
-    def key(self, request: Request, right: Right) -> Key:
+    def key(self, request: Request, right: Right, *, is_counted: bool = True) -> Key:
         """The key of a request, which has a right; raises NotAuthenticated, Forbidden and TooManyRequests."""
         secrets, accounts = _presented(request.scope["headers"])
         if len(secrets) > 1:
@@ -82,17 +83,28 @@ class State:
             raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
         request.scope[CALLER] = key
         key.require(right)
-        if right is not Right.RECORD:
+        if right is not Right.RECORD and is_counted:
             self.take_read(key)
         return key
 
     def take_read(self, key: Key) -> None:
         """Counts a request to read, or to change something; raises TooManyRequests."""
-        self._rates.take("requests", key.id, 1, self.config.reads_per_minute)
+        self._rates.take("requests", key.id, self.config.reads_per_minute)
 
-    def take_events(self, key: Key, count: int) -> None:
-        """Counts events that a key is about to record; raises TooManyRequests."""
-        self._rates.take("events", key.id, count, self.config.events_per_minute)
+    def check_events(self, key: Key) -> None:
+        """Raises TooManyRequests when a key has recorded as many events as it may for now."""
+        self._rates.check("events", key.id, self.config.events_per_minute)
+
+    def count_events(self, key: Key, count: int) -> None:
+        """Counts events that a key has recorded, which may go beyond its rate once."""
+        self._rates.add("events", key.id, count, self.config.events_per_minute)
+
+    async def exposition(self) -> bytes:
+        """All metrics; whoever asks while the files of all workers are read for them gets the same."""
+        if self._exposing is None or self._exposing.done():
+            gathering = asyncio.to_thread(metrics.exposition, self.folder.path)
+            self._exposing = asyncio.create_task(gathering)
+        return await asyncio.shield(self._exposing)
 
     async def parse(self, account: str, reading: Callable[[], T]) -> T:
         """Reads a large body on a thread, in the turn of an account; raises Unavailable."""

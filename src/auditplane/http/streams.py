@@ -190,7 +190,8 @@ class StreamedAnswer(Response):
         except asyncio.CancelledError:
             return  # `cut` has broken it off, and the task ends here
         except ReaderGone:
-            pass
+            if scope["http_version"] == "2":
+                return  # he gave up this answer alone: others may come over the connection
         except StreamStalled:
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
         except NotAuthenticated as error:

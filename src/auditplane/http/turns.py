@@ -28,12 +28,12 @@ class Turns:
             raise Unavailable("More was asked for than the server can answer; try again in a moment.")
         future: Future[T] = Future()
         with self._mutex:
+            try:
+                self._threads.submit(self._work)  # which waits for what is added here
+            except RuntimeError:
+                self._shares.give_back(account, 1)
+                raise Unavailable("The server is shutting down; ask again in a moment.") from None
             self._waiting.setdefault(account, deque()).append((future, work))
-        try:
-            self._threads.submit(self._work)
-        except RuntimeError:
-            self._shares.give_back(account, 1)
-            raise Unavailable("The server is shutting down; ask again in a moment.") from None
         return future
 
     def soon(self, work: Callable[[], object]) -> None:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from auditplane import limits, log
 from auditplane.access import Right, Session
-from auditplane.errors import InvalidQuery, NotAuthenticated, TooManyAttempts, Unavailable
+from auditplane.errors import InvalidQuery, NotAuthenticated, TooManyRequests, Unavailable
 from auditplane.event import Event, decode_docs
 from auditplane.http.connections import break_off
 from auditplane.http.events import parameters
@@ -29,6 +29,7 @@ from auditplane.http.page.trail import asked_view, on_thread
 from auditplane.http.page.view import View
 from auditplane.http.state import State
 from auditplane.query import Order, Query
+from auditplane.shares import Shares
 from auditplane.store.sqlite.account import AccountStore
 
 AFTER: Final = "after"
@@ -51,21 +52,23 @@ class News:
 
 
 class Listeners:
-    """Who listens in this worker: bounded, in all and for each session."""
+    """Who listens in this worker: bounded for each session, and in all, of which each account has a share."""
 
     def __init__(self) -> None:
         self._sessions: Counter[str] = Counter()
+        self._shares = Shares(limits.LISTENERS_MAX)
 
-    def add(self, token: str) -> None:
-        """Counts one; raises TooManyAttempts and Unavailable when there are too many."""
-        if self._sessions.total() >= limits.LISTENERS_MAX:
-            raise Unavailable("Too many pages are open; this one does not show new events by itself.")
+    def add(self, account: str, token: str) -> None:
+        """Counts one; raises TooManyRequests and Unavailable when there are too many."""
         if self._sessions[token] >= limits.SESSION_LISTENERS_MAX:
-            raise TooManyAttempts("This session has too many pages open; close some.", retry_after_seconds=60)
+            raise TooManyRequests("This session has too many pages open; close some.", retry_after_seconds=60)
+        if not self._shares.take(account, 1):
+            raise Unavailable("Too many pages are open; this one does not show new events by itself.")
         self._sessions[token] += 1
 
-    def drop(self, token: str) -> None:
+    def drop(self, account: str, token: str) -> None:
         """Counts one less."""
+        self._shares.give_back(account, 1)
         self._sessions[token] -= 1
         if not self._sessions[token]:
             del self._sessions[token]
@@ -84,16 +87,17 @@ async def live(request: Request) -> Response:
     view = asked_view(request, state, session.key, beside=(AFTER,))
     after = _index(request.headers.get(LAST_ID_HEADER) or dict(given).get(AFTER, ""))
     token = sessions.token(request)
-    _listeners.add(token)
-    return _LiveAnswer(state, _messages(state, request, view, after), token)
+    account = session.key.account
+    _listeners.add(account, token)
+    return _LiveAnswer(state, _messages(state, request, view, after), account, token)
 
 
 class _LiveAnswer(StreamingResponse):
     """A stream that ends with the server, with its reader, or when that takes nothing for too long."""
 
-    def __init__(self, state: State, messages: AsyncIterator[bytes], token: str) -> None:
+    def __init__(self, state: State, messages: AsyncIterator[bytes], account: str, token: str) -> None:
         super().__init__(messages, headers={**HEADERS, "X-Accel-Buffering": "no"}, media_type=EVENT_STREAM)
-        self._state, self._token = state, token
+        self._state, self._account, self._token = state, account, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_in_time(message: dict[str, object]) -> None:
@@ -110,7 +114,7 @@ class _LiveAnswer(StreamingResponse):
         except (asyncio.CancelledError, TimeoutError):
             return  # the server ends, or the reader stalled: the connection is broken off already
         finally:
-            _listeners.drop(self._token)
+            _listeners.drop(self._account, self._token)
 
 
 async def _messages(state: State, request: Request, view: View, after: int) -> AsyncIterator[bytes]:
@@ -124,8 +128,12 @@ async def _messages(state: State, request: Request, view: View, after: int) -> A
             return
         now = state.folder.wal_mark(session.key.account)
         if now != mark:  # something was written
+            try:
+                news = await on_thread(state, session.key, partial(_news, view=view, after=after))
+            except Unavailable:  # too much waits for this account; the next look tells of it
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
             mark = now
-            news = await on_thread(state, session.key, partial(_news, view=view, after=after))
             if _session(request) is None:
                 continue  # what was read is not for who was signed out meanwhile
             if news.last > after:

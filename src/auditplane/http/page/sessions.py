@@ -21,13 +21,14 @@ CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "X-CSRF-Token"
 
 
-def session(request: Request) -> Session:
+def session(request: Request, *, is_counted: bool = True) -> Session:
     """The session of a request; raises NotAuthenticated and TooManyRequests."""
     state: State = request.state.server
     found = state.access.session(token(request))
     if CALLER not in request.scope:  # some ask again while their answer is under way
         request.scope[CALLER] = found.key
-        state.take_read(found.key)
+        if is_counted:
+            state.take_read(found.key)
     return found
 
 

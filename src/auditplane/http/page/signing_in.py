@@ -67,7 +67,7 @@ async def sign_out(request: Request) -> Response:
     sessions.check_origin(request)
     answer = redirect(paths.SIGN_IN)
     with suppress(NotAuthenticated):
-        session, token = sessions.session(request), sessions.token(request)
+        session, token = sessions.session(request, is_counted=False), sessions.token(request)
         fields = await forms.read(request)
         sessions.check_csrf(request, session, fields.get(sessions.CSRF_FIELD, ""))
         await state.streams.run(NOBODY, lambda: state.access.close_session(token))
