@@ -50,7 +50,9 @@ class Rates:
             os.close(descriptor)
 
     def take(self, what: str, key_id: str, amount: int, per_minute: int) -> None:
-        """Takes so much of a key's rate of something, which may go beyond it once; 0 is no bound.
+        """Takes so much of a key's rate, which may go beyond it once; 0 is no bound.
+
+        What it is a rate of is said as in "events a minute".
 
         Raises TooManyRequests.
         """
@@ -64,7 +66,7 @@ class Rates:
         late = ahead + one - WINDOW_SECONDS
         if late > ROUNDING_SECONDS:
             raise TooManyRequests(
-                f"This API key may have {per_minute:,} {what} a minute, which are used up; try again later.",
+                f"This API key has used up its {per_minute:,} {what}; try again later.",
                 retry_after_seconds=ceil(late),
             )
         _SLOT.pack_into(self._slots, offset, tag, now + ahead + amount * one)

@@ -88,11 +88,13 @@ class State:
 
     def take_read(self, key: Key) -> None:
         """Counts a request to read, or to change something; raises TooManyRequests."""
-        self._rates.take("requests", key.id, 1, self.config.reads_per_minute)
+        self._rates.take(
+            "requests a minute beside those that record", key.id, 1, self.config.reads_per_minute
+        )
 
     def take_events(self, key: Key, count: int) -> None:
         """Counts events that a key is about to record; raises TooManyRequests."""
-        self._rates.take("events", key.id, count, self.config.events_per_minute)
+        self._rates.take("events a minute", key.id, count, self.config.events_per_minute)
 
     async def parse(self, account: str, reading: Callable[[], T]) -> T:
         """Reads a large body on a thread, in the turn of an account; raises Unavailable."""
