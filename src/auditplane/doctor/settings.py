@@ -79,7 +79,7 @@ def _is_own(host: str) -> bool:
 
 def _answer(config: Config, holder: str) -> Finding:
     """What the running server says of itself."""
-    url = _url(config)
+    url = config.own_url
     try:
         with closing(_connection(config)) as connection:
             connection.request("GET", "/health")
@@ -101,22 +101,13 @@ def _answer(config: Config, holder: str) -> Finding:
     return ok("address", f"The server (process {holder}) answers at {url}, and can record.")
 
 
-def _url(config: Config) -> str:
-    host = _host(config)
-    return f"{'https' if config.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{config.port}"
-
-
-def _host(config: Config) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - asked, not bound
-
-
 def _connection(config: Config) -> HTTPConnection:
     if config.tls_cert is None:
-        return HTTPConnection(_host(config), config.port, timeout=ANSWER_SECONDS_MAX)
+        return HTTPConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX)
     # The certificate is for the name by which others reach the server, and no secret is sent.
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    return HTTPSConnection(_host(config), config.port, timeout=ANSWER_SECONDS_MAX, context=anybody)
+    return HTTPSConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX, context=anybody)
 
 
 def check_certificate(look: Look) -> Iterator[Finding]:
