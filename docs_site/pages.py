@@ -43,10 +43,10 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "configuration": "every setting, as flag, variable and line of a file",
         "limits": "every bound of size, number and time",
         "errors": "every status and exit code: what causes it, and what to do",
-        "security-checks": "what was attacked, what came of it, and what does not hold",
     },
     "Project": {
         "security": "who can do what, what is stored how, and what is out of scope",
+        "security-checks": "what was attacked, what came of it, and what does not hold",
         "reporting": "how to report a weakness, and what to expect",
         "architecture": "what goes where, and why",
         "benchmarks": "how fast it is, and beside what",

@@ -497,6 +497,25 @@ def test_attempts_to_sign_in_are_told(data: Path, access: Access) -> None:
     assert "failed 24 times" in only(look(data), Level.WARN, "signing in").what
 
 
+def test_a_folder_of_which_the_first_start_failed_lacks_nothing(tmp_path: Path) -> None:
+    """Its address was taken: the next start makes keys, and none was lost. Whatever was made tells of one."""
+    data, port = tmp_path / "data", str(free_port())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(port)))
+        taken.listen()
+        failed = run("serve", "--data", data, "--port", port)
+    assert failed.returncode == 1, failed.stderr
+    assert (data / "accounts").is_dir()
+    assert not (data / "control.db").exists()
+    done = run("doctor", "--data", data, "--port", port)
+    assert done.returncode == 0, done.stdout
+    assert "There are none yet: the first start makes the first one." in done.stdout
+    for made in ("admin.key", "log.key", "accounts/default.db"):
+        (data / made).touch(0o600)
+        assert any("is missing" in finding.what for finding in bad(look(data))), made
+        (data / made).unlink()
+
+
 def test_a_control_database_that_is_missing_damaged_or_newer_is_told(data: Path) -> None:
     whole = (data / "control.db").read_bytes()
     change(data, "PRAGMA user_version = 999", "control.db")
@@ -513,7 +532,7 @@ def test_the_key_that_signs_is_looked_at(data: Path, tmp_path: Path) -> None:
     key = data / "log.key"
     secret = key.read_text()
     key.chmod(0o640)
-    assert "may read" in only(look(data), Level.WRONG, "log key").what
+    assert "lets others read it" in only(look(data), Level.WRONG, "log key").what
     key.chmod(0o600)
     key.write_text("garbage")
     assert "can't be used" in only(look(data), Level.WRONG, "log key").what

@@ -120,7 +120,7 @@ def allowed(of: Rates, key: str, per_minute: int, tries: int) -> int:
     count = 0
     for _ in range(tries):
         try:
-            of.take("requests", key, per_minute)
+            of.take("requests a minute", key, per_minute)
         except TooManyRequests:
             continue
         count += 1
@@ -133,7 +133,7 @@ def test_a_rate_is_kept_in_any_minute_by_all_workers(tmp_path: Path, clock: list
     one, other = Rates(tmp_path), Rates(tmp_path)
     assert allowed(one, "key", 60, 50) + allowed(other, "key", 60, 50) == 60
     assert allowed(one, "another", 60, 100) == 60
-    one.take("events", "key", 60)
+    one.take("events a minute", "key", 60)
     clock[0] += 10
     assert allowed(other, "key", 60, 100) == 10
     clock[0] += 3_600
@@ -145,15 +145,15 @@ def test_who_is_refused_is_told_when_to_come_again(tmp_path: Path, clock: list[f
     """Not before that moment, and then it works; a large request may go beyond the rate once."""
     rates.prepare(tmp_path)
     limited = Rates(tmp_path)
-    limited.add("events", "key", 10_000, 600)
-    with pytest.raises(TooManyRequests) as refused:
-        limited.take("events", "key", 600)
+    limited.add("events a minute", "key", 10_000, 600)
+    with pytest.raises(TooManyRequests, match="its 600 events a minute;") as refused:
+        limited.take("events a minute", "key", 600)
     assert refused.value.retry_after_seconds == 941, "of the thousand that it stands for, all but a minute's"
     clock[0] += refused.value.retry_after_seconds - 1
     with pytest.raises(TooManyRequests):
-        limited.take("events", "key", 600)
+        limited.take("events a minute", "key", 600)
     clock[0] += 1
-    limited.take("events", "key", 600)
+    limited.take("events a minute", "key", 600)
 
 
 def test_more_keys_than_there_are_places_lose_no_request(tmp_path: Path, clock: list[float]) -> None:

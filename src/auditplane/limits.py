@@ -1,4 +1,4 @@
-"""Every bound of the server, named, with its unit as the last word."""
+"""Every bound on what callers send, ask for and hold, named, with its unit as the last word."""
 
 # One event.
 ACTION_CHARS_MAX = 64

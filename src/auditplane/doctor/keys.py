@@ -34,6 +34,8 @@ def _unreadable(look: Look, error: AuditplaneError) -> Finding:
     path = look.folder / CONTROL_FILE
     if isinstance(error, NewerFormat):
         return wrong("keys", str(error), "Install that version; an older one can't go back.")
+    if not path.exists() and not _was_started(look):
+        return ok("keys", "There are none yet: the first start makes the first one.")
     if not path.exists():
         return wrong(
             "keys",
@@ -43,6 +45,12 @@ def _unreadable(look: Look, error: AuditplaneError) -> Finding:
     return wrong(
         "keys", f"{path} can't be read: {str(error).rstrip('.')}.", "Stop the server, and restore a backup."
     )
+
+
+def _was_started(look: Look) -> bool:
+    """Whether a server has ever come further than to find its address taken."""
+    made = [look.folder / name for name in (ADMIN_KEY_FILE, KEY_FILE)]
+    return any(path.exists() for path in made) or bool(accounts_in(look.folder))
 
 
 def _working(look: Look, control: Control) -> Iterator[Finding]:
@@ -136,7 +144,7 @@ def check_log_key(look: Look) -> Iterator[Finding]:
     if path.stat().st_mode & READ_BY_OTHERS:
         yield wrong(
             "log key",
-            f"Others on this machine may read {path}, and sign with it.",
+            f"The mode of {path} lets others read it, and sign with it, wherever its folder is open to them.",
             f"chmod 600 {path}; if somebody has read it: auditplane log rotate --leaked --data {look.folder}",
         )
     else:

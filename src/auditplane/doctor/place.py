@@ -123,7 +123,7 @@ def check_modes(look: Look) -> Iterator[Finding]:
             f"Run this, and the server, as {_user(owner)}.",
         )
     elif not loose and not foreign:
-        yield ok("owner", f"Everything is {_user(owner)}'s, and nobody else may look at it.")
+        yield ok("owner", f"Everything is {_user(owner)}'s, and the folder is closed to others.")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -50,7 +50,10 @@ class Rates:
             os.close(descriptor)
 
     def take(self, what: str, key_id: str, per_minute: int) -> None:
-        """Takes one of a key's rate of something; 0 is no bound. Raises TooManyRequests."""
+        """Takes one of a key's rate of something; 0 is no bound. Raises TooManyRequests.
+
+        What it is a rate of is said as in "events a minute".
+        """
         self.check(what, key_id, per_minute)
         self.add(what, key_id, 1, per_minute)
 
@@ -63,7 +66,7 @@ class Rates:
         late = until - now + WINDOW_SECONDS / per_minute - WINDOW_SECONDS
         if late > ROUNDING_SECONDS:
             raise TooManyRequests(
-                f"This API key may have {per_minute:,} {what} a minute, which are used up; try again later.",
+                f"This API key has used up its {per_minute:,} {what}; try again later.",
                 retry_after_seconds=ceil(late),
             )
 

@@ -27,6 +27,8 @@ T = TypeVar("T")
 API_KEY_HEADER = b"x-bindplane-api-key"
 ACCOUNT_HEADER = b"x-bindplane-account-id"
 GAUGE_SECONDS = 1.0
+READS = "requests a minute beside those that record"
+EVENTS = "events a minute"
 CALLER = "auditplane.key"
 """Where the scope of a request names the key that it was sent with."""
 
@@ -89,15 +91,15 @@ class State:
 
     def take_read(self, key: Key) -> None:
         """Counts a request to read, or to change something; raises TooManyRequests."""
-        self._rates.take("requests", key.id, self.config.reads_per_minute)
+        self._rates.take(READS, key.id, self.config.reads_per_minute)
 
     def check_events(self, key: Key) -> None:
         """Raises TooManyRequests when a key has recorded as many events as it may for now."""
-        self._rates.check("events", key.id, self.config.events_per_minute)
+        self._rates.check(EVENTS, key.id, self.config.events_per_minute)
 
     def count_events(self, key: Key, count: int) -> None:
         """Counts events that a key has recorded, which may go beyond its rate once."""
-        self._rates.add("events", key.id, count, self.config.events_per_minute)
+        self._rates.add(EVENTS, key.id, count, self.config.events_per_minute)
 
     async def exposition(self) -> bytes:
         """All metrics; whoever asks while the files of all workers are read for them gets the same."""
