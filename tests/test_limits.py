@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from auditplane import limits
 from docs_site import pages
 from server import Server, make_key, start
 from tenants import EVENTS, client, event, events, problems_of, recorded
+from trails import big_trail
 
 SILENT: dict[str, bytes] = {
     "nothing": b"",
@@ -215,6 +218,34 @@ def test_long_answers_are_bounded_for_each_account(usual: Server, tmp_path: Path
         assert statuses.count(b"200") == limits.STREAMS_MAX // 2
         with client(usual.url, modest) as reader:
             assert reader.get(EVENTS).status_code == 200
+
+
+CACHES = """
+import sys
+import apsw
+from pathlib import Path
+from auditplane.store.sqlite.database import bound_caches, connect, fetch
+if sys.argv[2]:
+    bound_caches()
+connections = [connect(Path(sys.argv[1]), durable=False) for _ in range(12)]
+for connection in connections:
+    fetch(connection, "SELECT sum(instr(data, x'0001')) FROM frame")
+print(apsw.memory_used())
+"""
+
+
+def test_many_connections_keep_no_more_pages_than_all_may(tmp_path: Path) -> None:
+    """Without the bound they keep far more."""
+    path = big_trail(tmp_path / "data") / "accounts" / "default.db"
+    bounded, free = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", CACHES, path, given], capture_output=True, check=True
+            ).stdout
+        )
+        for given in ("bounded", "")
+    )
+    assert bounded < limits.CACHES_BYTES_MAX * 1.1 < free
 
 
 def test_heads_beyond_the_bound_are_refused(usual: Server) -> None:

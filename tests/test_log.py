@@ -1,5 +1,6 @@
 """Recording: times, identity, requests that share a commit, and the recorder's threads."""
 
+import itertools
 import json
 import random
 import threading
@@ -93,6 +94,60 @@ def test_assigned_timestamps_rise_whatever_the_clock_does(path: Path) -> None:
             assert us == given or us > newest
             newest = max(newest, us)
         model.check_log(store)
+
+
+HOUR_US = 3_600 * 10**6
+STEPS_US = (HOUR_US, -HOUR_US, 365 * 24 * HOUR_US, -365 * 24 * HOUR_US)
+
+
+@pytest.mark.parametrize("step_us", STEPS_US, ids=["an hour on", "an hour back", "a year on", "a year back"])
+def test_pollers_miss_nothing_when_the_clock_is_set(folder: DataFolder, step_us: int) -> None:
+    """While several record: who asks for what is newer than the newest he has gets all, once."""
+    clock_us = [START_US]
+
+    def clock() -> int:
+        clock_us[0] += 1
+        return clock_us[0]
+
+    recorder = log.Recorder(folder, clock, Delivered())
+    stopping = threading.Event()
+    polled: list[str] = []
+
+    def poll() -> None:
+        newest = 0
+        while True:
+            last = stopping.is_set()
+            with folder.account("default") as store:
+                docs, _, _ = log.page(
+                    store, Query(order=Order.ASC, min_us=newest + 1), limits.PAGE_EVENTS_MAX
+                )
+            found = [decode_doc(doc) for doc in docs]
+            polled.extend(str(event.id) for event in found)
+            newest = max([newest, *(parse_rfc3339(event.timestamp or "") for event in found)])
+            if last:
+                return
+
+    def submit(thread: int) -> None:
+        for at in range(60):
+            if (thread, at) in ((0, 20), (0, 40)):
+                clock_us[0] += step_us if at == 20 else -step_us
+            made = log.Request(parse(json.dumps([spec(at)] * 3).encode(), RULES), "key", (thread, at))
+            recorder.submit("default", made)
+            time.sleep(0.001)
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(submit, range(4)))
+    recorder.close()
+    stopping.set()
+    poller.join()
+    with folder.account("default") as store:
+        stored = [str(decode_doc(one.doc).id) for one in entries(store)]
+        times = timestamps(store)
+    assert len(stored) == 4 * 60 * 3
+    assert polled == stored
+    assert all(earlier < later for earlier, later in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize(("ahead_us", "taken"), [(0, True), (1, True), (NEAR_US, True), (NEAR_US + 1, False)])

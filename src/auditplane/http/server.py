@@ -40,6 +40,7 @@ from auditplane.log import clock
 from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.database import bound_caches
 from auditplane.store.sqlite.folder import RESTORING, DataFolder, hold
 from auditplane.times import SECOND_US
 
@@ -89,6 +90,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     tls = listening.certificate(config)
     token(config.metrics_token)  # a worker would just end
     _check_folder(config.data)
+    bound_caches()
     os.umask(0o077)  # nobody else may read what is made from here on, by workers too
     folder = DataFolder(config.data)
     lock = hold(config.data)
@@ -165,6 +167,7 @@ def load_worker(config: Config) -> Any:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
+    bound_caches()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(shared, fcntl.LOCK_SH)
     _make_room_for_metrics(config.data / "metrics")

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import apsw
 from apsw import sqlite_extra
 
+from auditplane import limits
 from auditplane.errors import Damaged, NewerFormat, StorageFull, StoreError, Unavailable
 
 SQLITE_VERSION: Final = apsw.sqlite_lib_version()
@@ -70,6 +71,11 @@ def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max:
             connection.close()
             raise
         return connection
+
+
+def bound_caches() -> None:
+    """Has all connections of this process keep CACHES_BYTES_MAX of pages, not CACHE_KIB each."""
+    apsw.soft_heap_limit(limits.CACHES_BYTES_MAX)
 
 
 def make_empty(connection: apsw.Connection) -> None:
