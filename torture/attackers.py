@@ -278,6 +278,15 @@ async def _begun(line: Line, path: str) -> object:
     return await line.begin()
 
 
+async def pages(scene: Scene, number: int = 64) -> None:
+    """Pages as large as there are."""
+
+    async def one(line: Line, _: int) -> int:
+        return (await line.ask("GET", f"{EVENTS}?limit=10000")).status
+
+    await _again_and_again(scene, number, one)
+
+
 async def queries(scene: Scene, number: int = 64) -> None:
     """A hundred values of a filter or of all, words that stand nowhere, and cursors from deep down."""
     values = {
@@ -293,7 +302,6 @@ async def queries(scene: Scene, number: int = 64) -> None:
             f"{COUNT}?q={quote('zq xk wv qj')}",
             f"{EVENTS}?limit=10&q=nowhere+to+be+found",
             f"{EVENTS}?limit=10&q=e+a+o+i",
-            f"{EVENTS}?limit=10000",
             f"{EVENTS}?order=recorded&after=13000&limit=1000&user=nobody",
         ]
     )
@@ -378,10 +386,10 @@ async def slow_readers(scene: Scene, number: int = 200) -> None:
     await _on_lines(scene, number, one, receive_bytes=RECEIVE_BYTES)
 
 
-async def stopped_readers(scene: Scene, number: int = 200) -> None:
+async def stopped_readers(scene: Scene, number: int = 200, path: str = EVENTS) -> None:
     """The whole trail, of which nothing is ever read."""
     began = time.monotonic()
-    lines = [_stopped(scene.target, address(at)) for at in scene.part(number)]
+    lines = [_stopped(scene.target, path, address(at)) for at in scene.part(number)]
     waiting = set(lines)
     while waiting and time.monotonic() < scene.until + scene.patience_seconds:
         await asyncio.sleep(0.1)
@@ -394,13 +402,18 @@ async def stopped_readers(scene: Scene, number: int = 200) -> None:
         each.close()
 
 
-def _stopped(target: Target, source: str) -> socket.socket:
+async def stopped_pages(scene: Scene, number: int = 200) -> None:
+    """Pages as large as there are, of which nothing is ever read."""
+    await stopped_readers(scene, number, f"{EVENTS}?limit=10000")
+
+
+def _stopped(target: Target, path: str, source: str) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     made.bind((source, 0))
     made.settimeout(30.0)
     made.connect(("127.0.0.1", target.port))
-    made.sendall(target.head("GET", EVENTS) + b"\r\n")
+    made.sendall(target.head("GET", path) + b"\r\n")
     return made
 
 
