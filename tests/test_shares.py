@@ -64,6 +64,19 @@ def test_who_asks_for_much_waits_behind_himself() -> None:
     assert len(done) == 1_001
 
 
+def test_no_account_has_all_threads() -> None:
+    """However long its work takes and however much of it waits; all of it is done when it can be."""
+    turns, go, done = Turns(3, "test", 100), threading.Event(), []
+    slow = [turns.submit("slow", go.wait) for _ in range(10)]
+    for _ in range(5):
+        turns.submit("quick", lambda: done.append("quick")).result(10)
+    assert not any(work.done() for work in slow)
+    go.set()
+    turns.close()
+    assert len(done) == 5
+    assert all(work.result(0) for work in slow)
+
+
 def test_what_waits_is_bounded_and_each_result_reaches_who_waits_for_it() -> None:
     turns, go = Turns(1, "test", 10), threading.Event()
     first = [turns.submit("a", go.wait) for _ in range(5)]

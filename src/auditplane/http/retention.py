@@ -142,7 +142,7 @@ async def _run(state: State, key: Key, work: Callable[[keeping.Account], T]) -> 
         with state.folder.account(key.account) as store:
             return work(keeping.Account(key.account, store, state.clock, by=key.name, key=key.id))
 
-    return await state.streams.run(key.account, run)
+    return await state.change(key.account, run)
 
 
 def _decoded(body: bytes, kind: type[T], example: str) -> T:

@@ -48,7 +48,8 @@ class State:
         self.health = Health(self.folder, self.access, self.recorder)
         self._under_way = under_way
         self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX)
-        # Of their own, so that recording does not wait for readers.
+        # Of their own: to erase takes long, and recording does not wait for readers.
+        self._changers = Turns(limits.CHANGER_THREADS, "changer", limits.WORKS_WAITING_MAX)
         self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
         self._rates = Rates(config.data)
         self._exposing: asyncio.Task[bytes] | None = None
@@ -68,6 +69,7 @@ class State:
             task.cancel()
         await asyncio.to_thread(self.recorder.close)
         await asyncio.to_thread(self._readers.close)
+        await asyncio.to_thread(self._changers.close)
         await asyncio.to_thread(self._parsers.close)
         self._rates.close()
         self.access.close()
@@ -107,6 +109,10 @@ class State:
             gathering = asyncio.to_thread(metrics.exposition, self.folder.path)
             self._exposing = asyncio.create_task(gathering)
         return await asyncio.shield(self._exposing)
+
+    async def change(self, account: str, change: Callable[[], T]) -> T:
+        """Changes something of an account on a thread, in its turn; raises Unavailable."""
+        return await asyncio.wrap_future(self._changers.submit(account, change))
 
     async def parse(self, account: str, reading: Callable[[], T]) -> T:
         """Reads a large body on a thread, in the turn of an account; raises Unavailable."""

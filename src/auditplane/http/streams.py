@@ -68,8 +68,8 @@ MakeSteps: TypeAlias = Callable[[int], Steps]
 class Stepper:
     """The steps of an answer to an account, made one at a time on whatever thread asks."""
 
-    def __init__(self, account: str, make: MakeSteps, step_bytes: int) -> None:
-        self.account = account
+    def __init__(self, account: str, make: MakeSteps, step_bytes: int, *, held_bytes: int = 0) -> None:
+        self.account, self.held_bytes = account, held_bytes
         self._make, self._step_bytes = make, step_bytes
         self._steps: Steps | None = None
         self._closed = False
@@ -99,6 +99,7 @@ class Streams:
         self.stall_seconds = stall_seconds
         self._threads = threads
         self._shares = Shares(limits.STREAMS_MAX)
+        self._pages = Shares(limits.PAGES_BYTES_MAX)
         self._tasks: dict[asyncio.Task[None], Address] = {}
         self._closing = False
 
@@ -137,9 +138,28 @@ class Streams:
         send_bytes = limits.SEND_BYTES if few else limits.SEND_BYTES_MANY
         return StreamedAnswer(self, stepper, first, send_bytes, headers, media_type)
 
+    def whole(self, account: str, body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
+        """An answer that is made already; a large one is a long answer, as its reader may not take it.
+
+        Raises Unavailable when the account has too much of those under way.
+        """
+        if len(body) <= limits.WHOLE_BYTES_MAX:
+            return Response(body, headers=headers, media_type=media_type)
+        if not self._pages.take(account, len(body)):
+            raise Unavailable("Too large pages are under way; ask again when some were taken, or for less.")
+        stepper = Stepper(account, _no_steps, 0, held_bytes=len(body))
+        if not self._shares.take(account, 1):
+            self._pages.give_back(account, len(body))
+            raise Unavailable("Too many long answers are under way; ask again when some have ended.")
+        parts = [body[at : at + limits.SEND_BYTES] for at in range(0, len(body), limits.SEND_BYTES)]
+        answer = StreamedAnswer(self, stepper, parts, limits.SEND_BYTES_MANY, headers, media_type)
+        answer.headers["content-length"] = str(len(body))
+        return answer
+
     def drop(self, stepper: Stepper) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
         self._shares.give_back(stepper.account, 1)
+        self._pages.give_back(stepper.account, stepper.held_bytes)
         self._threads.soon(stepper.close)
 
     @contextmanager
@@ -153,6 +173,10 @@ class Streams:
             yield
         finally:
             del self._tasks[task]
+
+
+def _no_steps(_step_bytes: int) -> Steps:
+    yield from ()
 
 
 class StreamedAnswer(Response):

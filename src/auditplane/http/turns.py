@@ -1,7 +1,10 @@
-"""Threads on which accounts take turns, one piece of work each: who asks for much waits behind himself."""
+"""Threads on which accounts take turns, one piece of work each: who asks for much waits behind himself.
+
+Where there are several threads an account has all but one of them at the most, however long its work takes.
+"""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -16,9 +19,11 @@ class Turns:
     """So many threads; of what waits and is under way, an account has no more than its share."""
 
     def __init__(self, threads: int, name: str, works_max: int) -> None:
+        self._at_once_max = max(1, threads - 1)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._shares = Shares(works_max)
         self._mutex = threading.Lock()
+        self._running: Counter[str] = Counter()
         # In the order of their turns.
         self._waiting: dict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = {}
 
@@ -48,24 +53,37 @@ class Turns:
         self._threads.shutdown()
 
     def _work(self) -> None:
-        account, future, work = self._next()
-        try:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except BaseException as error:  # noqa: BLE001 - whoever waits hears of it
-                    future.set_exception(error)
-        finally:
-            # An error knows this frame: what it and the work hold, bodies too, would wait for the collector.
-            del future, work
-            self._shares.give_back(account, 1)
+        """Works until nothing is left that may be begun: what was passed over before may be now."""
+        while (found := self._begin()) is not None:
+            account, future, work = found
+            try:
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(work())
+                    except BaseException as error:  # noqa: BLE001 - whoever waits hears of it
+                        future.set_exception(error)
+            finally:
+                # An error knows this frame: what they hold, bodies too, would wait for the collector.
+                del future, work, found
+                self._end(account)
 
-    def _next(self) -> tuple[str, "Future[Any]", Callable[[], Any]]:
+    def _begin(self) -> tuple[str, "Future[Any]", Callable[[], Any]] | None:
         """The work whose turn it is; its account comes last then."""
         with self._mutex:
-            account = next(iter(self._waiting))
+            free = (each for each in self._waiting if self._running[each] < self._at_once_max)
+            account = next(free, None)
+            if account is None:
+                return None
+            self._running[account] += 1
             waiting = self._waiting.pop(account)
             future, work = waiting.popleft()
             if waiting:
                 self._waiting[account] = waiting
             return account, future, work
+
+    def _end(self, account: str) -> None:
+        self._shares.give_back(account, 1)
+        with self._mutex:
+            self._running[account] -= 1
+            if not self._running[account]:
+                del self._running[account]

@@ -36,4 +36,4 @@ async def on_account(state: State, session: Session, work: Callable[[keeping.Acc
         with state.folder.account(key.account) as store:
             return work(keeping.Account(key.account, store, state.clock, by=key.name, key=key.id))
 
-    return await state.streams.run(key.account, run)
+    return await state.change(key.account, run)

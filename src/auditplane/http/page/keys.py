@@ -31,7 +31,7 @@ async def create(request: Request) -> Response:
     state, session, fields = await change(request)
     try:
         new = _asked(fields)
-        made = await state.streams.run(
+        made = await state.change(
             session.key.account,
             lambda: state.access.create(
                 account=session.key.account,
@@ -71,7 +71,7 @@ async def revoke(request: Request) -> Response:
     state, session, _ = await change(request)
     key_id: str = request.path_params["id"]
     key = session.key
-    await state.streams.run(
+    await state.change(
         key.account, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
     )
     return redirect(f"/keys?revoked={key_id}")
