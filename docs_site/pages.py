@@ -50,6 +50,7 @@ PARTS: Final[Mapping[str, Mapping[str, str]]] = {
         "reporting": "how to report a weakness, and what to expect",
         "architecture": "what goes where, and why",
         "benchmarks": "how fast it is, and beside what",
+        "reliability": "what was tried to make it lose something, and what came of it",
         "licences": "of what it is made of, and which are allowed",
         "contributing": "how to change it",
         "changelog": "what has changed",
