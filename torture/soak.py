@@ -110,7 +110,8 @@ LOG_BYTES_MAX: Final = sealing.WAL_BYTES_MAX + 2 * sealing.WAL_BYTES_TO_COPY
 """Up to which a write-ahead log keeps the room that it once took, and what a step adds."""
 BOUNDS: Final = (
     Bound("memory in MB", lambda sample: sample.memory_bytes, 0.10, 16 * MB, MB),
-    Bound("threads", lambda sample: sample.threads, 0.0, 2),
+    # Pools have a bound, and begin a thread only when they need one.
+    Bound("threads", lambda sample: sample.threads, 0.0, 16),
     Bound("open files", lambda sample: sample.handles, 0.10, 8),
 )
 
