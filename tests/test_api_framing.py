@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from auditplane.access import Access
 from server import Server
-from tenants import EVENTS, Tenant, event, events_of
+from tenants import EVENTS, Tenant, event, events_of, new_tenant
 
 LAST = b"GET /v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 """Ends a connection that is still used after what was before it."""
@@ -37,11 +38,12 @@ def length(count: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def asked(empty: Tenant) -> Iterator["Asked"]:
+def asked(server: Server, access: Access) -> Iterator["Asked"]:
     """An account whose log tells what was run, and a connection for each test."""
-    yield Asked(empty.server, empty)
-    assert empty.reader.get("/health").status_code == 200
-    assert "Traceback" not in empty.server.output
+    for tenant in new_tenant(server, access):
+        yield Asked(server, tenant)
+        assert tenant.reader.get("/health").status_code == 200
+        assert "Traceback" not in server.output
 
 
 class Asked:
