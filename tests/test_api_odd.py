@@ -203,9 +203,10 @@ def test_a_body_that_is_cut_off_is_not_recorded(empty: Tenant) -> None:
     assert empty.docs(user="cut") == []
 
 
-def test_a_length_with_very_many_zeros_is_read(empty: Tenant, wire: Wire) -> None:
+def test_a_length_with_very_many_zeros_is_read(tenant: Tenant) -> None:
     """Python reads no number of thousands of digits; whoever has no key sends none either."""
     body = b'{"resourceName":"n","resourceKind":"Source","action":"a","user":"zeros"}'
+    wire = Wire(tenant)
     length = b"Content-Length: " + b"0" * 5_000
     post = b"POST %s HTTP/1.1" % EVENTS.encode()
     assert wire.status(post, length + b"%d" % len(body), body=body) == 201
