@@ -153,7 +153,7 @@ def _core() -> list[Parser]:
         Parser(
             "Accept-Encoding",
             _accept_encoding,
-            (),
+            OURS,
             [b"gzip, zstd;q=0.9, identity;q=0", b"*", b"br\ngzip;Q=1.000"],
         ),
         Parser("bodies", _body, OURS, _packed(b'{"user": "ann"}'), bytes_max=400),

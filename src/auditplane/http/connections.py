@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import socket
 import stat
 import struct
@@ -173,13 +174,21 @@ def _connections(
     Copies, as the server may close a descriptor meanwhile and use its number again.
     """
     if descriptors is None:
-        descriptors = [int(path.name) for path in Path("/dev/fd").iterdir()]
+        descriptors = _descriptors()
     for descriptor in descriptors:
         copy = _copy(descriptor)
         if copy is not None:
             with copy:
                 if _is_to(copy, port):
                     yield descriptor, copy
+
+
+def _descriptors() -> Iterable[int]:
+    """The descriptors of this process; all that it may have where the system does not show them."""
+    try:
+        return [int(path.name) for path in Path("/dev/fd").iterdir()]
+    except FileNotFoundError:
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _is_to(connection: socket.socket, port: int | None) -> bool:
