@@ -154,7 +154,7 @@ def _core() -> list[Parser]:
             "Accept-Encoding",
             _accept_encoding,
             OURS,
-            [b"gzip, zstd;q=0.9, identity;q=0", b"*", b"br\ngzip;Q=1.000"],
+            [b"gzip, zstd;q=0.9, identity;q=0", b"*", b"br\ngzip;Q=1.000", b"gzip, " * 400],
         ),
         Parser("bodies", _body, OURS, _packed(b'{"user": "ann"}'), bytes_max=400),
         Parser(
