@@ -34,8 +34,9 @@ Peer = tuple[str, str]
 """IP address and port of who is connected."""
 CROWDED_SHARE: Final = 0.75
 LOOK_SECONDS: Final = 5.0
-_log = logging.getLogger(__name__)
 LOOK_SECONDS_CROWDED: Final = 1.0
+
+_log = logging.getLogger(__name__)
 
 # From the last look; a descriptor may be another's by now.
 _seen: Final[dict[Peer, int]] = {}
@@ -49,7 +50,8 @@ def break_off(clients: Iterable[Address]) -> None:
     """Resets the connections from some addresses."""
     wanted = set(map(_peer, clients))
     # Most were there when they were last looked at: to go through thousands for each would take too long.
-    seen = [_seen[peer] for peer in wanted if peer in _seen]
+    # In one step each, as another thread looks again meanwhile.
+    seen = [found for found in map(_seen.get, wanted) if found is not None]
     for descriptors in (seen, None):
         if not wanted:
             return
