@@ -6,32 +6,27 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from auditplane import config
 from auditplane.cli import FAILED
 from auditplane.cli.folders import working_as_owner
 from auditplane.cli.output import Output
+from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers
 
 if TYPE_CHECKING:
     from auditplane.doctor import Finding
 
-Flag = Annotated[str | None, Parameter(show_default=False)]
-
 
 def doctor(
     *,
-    data: Annotated[Flag, Parameter(help=config.describe("data"))] = None,
-    host: Annotated[Flag, Parameter(help=config.describe("host"))] = None,
-    port: Annotated[Flag, Parameter(help=config.describe("port"))] = None,
-    workers: Annotated[Flag, Parameter(help=config.describe("workers"))] = None,
-    tls_cert: Annotated[Flag, Parameter(help=config.describe("tls.cert"))] = None,
-    tls_key: Annotated[Flag, Parameter(help=config.describe("tls.key"))] = None,
-    config_file: Annotated[
-        Flag, Parameter(name="--config", help="A TOML file of settings. Environment: AUDITPLANE_CONFIG.")
-    ] = None,
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    config_file: ConfigFile = None,
     output: Output = "table",
 ) -> None:
     """Look at a configuration and a data folder, and say what is wrong and what to do.

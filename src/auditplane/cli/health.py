@@ -3,11 +3,10 @@
 import os
 from contextlib import closing
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Final
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Final
 
 from auditplane import config
+from auditplane.cli.settings import ConfigFile, Host, Port
 from auditplane.errors import ConnectionLost, Refused
 
 if TYPE_CHECKING:
@@ -16,16 +15,12 @@ if TYPE_CHECKING:
 SECONDS_MAX: Final = 5.0
 ANSWER_BYTES_MAX: Final = 4_096
 
-Flag = Annotated[str | None, Parameter(show_default=False)]
-
 
 def health(
     *,
-    host: Annotated[Flag, Parameter(help=config.describe("host"))] = None,
-    port: Annotated[Flag, Parameter(help=config.describe("port"))] = None,
-    config_file: Annotated[
-        Flag, Parameter(name="--config", help="A TOML file of settings. Environment: AUDITPLANE_CONFIG.")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Ask the server on this machine whether it is well; the exit code is 0 when it is.
 

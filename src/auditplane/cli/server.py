@@ -10,23 +10,20 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from auditplane import __version__, config
+from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers
 
 AS_ROOT: Final = "It runs as root, and needs none of root's rights: give it a user of its own."
-
-Flag = Annotated[str | None, Parameter(show_default=False)]
 
 
 def serve(
     *,
-    data: Annotated[Flag, Parameter(help=config.describe("data"))] = None,
-    host: Annotated[Flag, Parameter(help=config.describe("host"))] = None,
-    port: Annotated[Flag, Parameter(help=config.describe("port"))] = None,
-    workers: Annotated[Flag, Parameter(help=config.describe("workers"))] = None,
-    tls_cert: Annotated[Flag, Parameter(help=config.describe("tls.cert"))] = None,
-    tls_key: Annotated[Flag, Parameter(help=config.describe("tls.key"))] = None,
-    config_file: Annotated[
-        Flag, Parameter(name="--config", help="A TOML file of settings. Environment: AUDITPLANE_CONFIG.")
-    ] = None,
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Serve the audit trail of a data folder until SIGTERM or Ctrl-C.
 
@@ -60,8 +57,8 @@ def serve(
 def demo(
     *,
     data: Annotated[str, Parameter(help="The folder of the demo, made when it is not there.")] = "demo-data",
-    host: Annotated[Flag, Parameter(help=config.describe("host"))] = None,
-    port: Annotated[Flag, Parameter(help=config.describe("port"))] = None,
+    host: Host = None,
+    port: Port = None,
 ) -> None:
     """Serve an invented trail of 50,000 events to play with.
 
