@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,22 +181,36 @@ def test_a_soak_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {"main", "worker 1", "worker 2"} <= run.samples[-1].processes.keys()
 
 
+def samples_of(name: str, taken: Sequence[tuple[int, int, int]]) -> list[soak.Sample]:
+    """What a process took: memory and write-ahead log in MB, threads, open files."""
+    return [
+        soak.Sample(at, {name: Usage(memory * MB, threads, handles)}, {"x": memory * MB}, 0, 0.0)
+        for at, (memory, threads, handles) in enumerate(taken)
+    ]
+
+
 def samples(of: Callable[[int], int]) -> list[soak.Sample]:
     """What a server took that takes ever more of everything, as a function tells."""
-    return [
-        soak.Sample(at, {"main": Usage(of(at) * MB, of(at), of(at))}, {"x": of(at) * MB}, 0, 0.0)
-        for at in range(100)
-    ]
+    return samples_of("main", [(of(at), of(at), of(at)) for at in range(100)])
 
 
 def test_growth_is_told() -> None:
     """Not that of the first quarter, in which caches fill, nor that of a moment."""
     assert soak.grown(samples(lambda at: 100 + at)) == [
-        "memory in MB grew from 137.0 to 187.0", "threads grew from 137.0 to 187.0",
-        "open files grew from 137.0 to 187.0", "a write-ahead log had 199.0 MB",
+        "memory in MB grew from 137.0 to 187.0", "open files grew from 137.0 to 187.0",
+        "a write-ahead log had 199.0 MB", "main had 199 threads, at most 100 were to be",
     ]  # fmt: skip
-    assert soak.grown(samples(lambda at: min(30 + at, 60))) == []
-    assert soak.grown(samples(lambda at: 70 if at % 10 == 9 else 30)) == []
+    taken = [(memory, 30, memory) for memory in (*range(30, 60), *[60] * 70)]
+    assert soak.grown(samples_of("main", taken)) == []
+    assert soak.grown(samples_of("main", [(70 if at % 10 == 9 else 30, 30, 30) for at in range(100)])) == []
+
+
+def test_pools_may_fill_and_no_thread_more() -> None:
+    """In a worker; the process that looks after the folder has none."""
+    for more, told in ((0, 0), (1, 1)):
+        taken = [(30, 20, 30), *[(30, 20 + soak.POOLED_THREADS + more, 30)] * 99]
+        assert len(soak.grown(samples_of("worker 1", taken))) == told
+    assert len(soak.grown(samples_of("main", [(30, 20, 30), *[(30, 21, 30)] * 99]))) == 1
 
 
 def test_what_soak_lost_or_showed_wrongly_is_told() -> None:

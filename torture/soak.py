@@ -9,6 +9,7 @@ import argparse
 import http.client
 import json
 import multiprocessing
+import os
 import random
 import re
 import subprocess
@@ -23,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from auditplane import log
+from auditplane import limits, log
 from auditplane.access import Access, Role
 from auditplane.event import Rules, parse
 from auditplane.store.sqlite import sealing
@@ -106,12 +107,15 @@ class Bound:
         return f"{self.what} grew from {before / self.unit:,.1f} to {after / self.unit:,.1f}"
 
 
+# The last is what `asyncio.to_thread` may have.
+POOLED_THREADS: Final = (
+    limits.READER_THREADS + limits.CHANGER_THREADS + limits.PARSER_THREADS + limits.WRITER_THREADS
+    + min(32, (os.cpu_count() or 1) + 4)
+)  # fmt: skip
 LOG_BYTES_MAX: Final = sealing.WAL_BYTES_MAX + 2 * sealing.WAL_BYTES_TO_COPY
 """Up to which a write-ahead log keeps the room that it once took, and what a step adds."""
 BOUNDS: Final = (
     Bound("memory in MB", lambda sample: sample.memory_bytes, 0.10, 16 * MB, MB),
-    # Pools have a bound, and begin a thread only when they need one.
-    Bound("threads", lambda sample: sample.threads, 0.0, 16),
     Bound("open files", lambda sample: sample.handles, 0.10, 8),
 )
 
@@ -358,7 +362,16 @@ def grown(samples: Sequence[Sample]) -> list[str]:
     most = max(max(sample.wal.values(), default=0) for sample in samples)
     if most > LOG_BYTES_MAX:
         found.append(f"a write-ahead log had {most / MB:,.1f} MB")
-    return found
+    return [*found, *_too_many_threads(samples)]
+
+
+def _too_many_threads(samples: Sequence[Sample]) -> Iterator[str]:
+    """Which process had more threads than at its start and in all its pools, which fill when they need to."""
+    for name, first in samples[0].processes.items():
+        most = max(sample.processes[name].threads for sample in samples if name in sample.processes)
+        allowed = first.threads + (POOLED_THREADS if name.startswith("worker") else 0)
+        if most > allowed:
+            yield f"{name} had {most} threads, at most {allowed} were to be"
 
 
 def _verdict(run: Run, minutes: float) -> int:
@@ -369,6 +382,7 @@ def _verdict(run: Run, minutes: float) -> int:
         f"{sum(map(len, told.took.values())):,} requests and commands answered as they should be."
     )
     print(f"each write-ahead log: at most {LOG_BYTES_MAX / MB:.0f} MB")
+    print(f"threads of a worker: at most {POOLED_THREADS} more than at its start; of others none")
     for bound in BOUNDS:
         print(f"{bound.what}: may grow by {bound.share:.0%} and {bound.more / bound.unit:g}")
     problems = [*run.problems]

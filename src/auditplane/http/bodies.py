@@ -17,7 +17,7 @@ from starlette.types import Scope
 from auditplane import limits
 from auditplane.access import Key
 from auditplane.errors import InvalidInput, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
-from auditplane.http.state import CALLER
+from auditplane.http.state import CALLER, NOBODY
 from auditplane.shares import Shares
 
 if sys.version_info >= (3, 14):
@@ -66,7 +66,7 @@ def _told_bytes(request: Request) -> int:
 def hold(scope: Scope, size: int) -> None:
     """Takes room for so many bytes until the request is answered; raises Unavailable."""
     key: Key | None = scope.get(CALLER)
-    account, held = scope.setdefault(_HELD, ("" if key is None else key.account, 0))
+    account, held = scope.setdefault(_HELD, (NOBODY if key is None else key.account, 0))
     if not _room.take(account, size):
         raise Unavailable("More is being sent than the server can take; send it again in a moment.")
     scope[_HELD] = account, held + size
@@ -74,7 +74,7 @@ def hold(scope: Scope, size: int) -> None:
 
 def let_go(scope: Scope) -> None:
     """Gives back what the body of a request took."""
-    account, held = scope.pop(_HELD, ("", 0))
+    account, held = scope.pop(_HELD, (NOBODY, 0))
     if held:
         _room.give_back(account, held)
 

@@ -40,6 +40,7 @@ async def record(request: Request) -> Response:
     if media != JSON and media not in NDJSON_TYPES:
         raise UnsupportedMedia(f"Content-Type must be {JSON} or {NDJSON_TYPES[0]}, is {media[:64]!r}.")
     body = await bodies.read(request)
+    state.check_events(key)
     encoding = request.headers.get("content-encoding", "")
     rules = state.rules(key.account)
     reading = partial(_parse, body, encoding, rules, lines=media != JSON)
@@ -47,7 +48,6 @@ async def record(request: Request) -> Response:
     batch, size = reading() if small else await state.parse(key.account, reading)
     bodies.hold(request.scope, size - len(body))
     del body, reading
-    state.check_events(key)
     ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))
     state.count_events(key, len(ids))

@@ -29,6 +29,8 @@ ACCOUNT_HEADER = b"x-bindplane-account-id"
 GAUGE_SECONDS = 1.0
 READS = "requests a minute beside those that record"
 EVENTS = "events a minute"
+NOBODY = ""
+"""No name of an account: whoever is not signed in, and shows no key, shares with all others who don't."""
 CALLER = "auditplane.key"
 """Where the scope of a request names the key that it was sent with."""
 

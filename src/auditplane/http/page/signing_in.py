@@ -10,10 +10,8 @@ from auditplane.errors import AuditplaneError, Forbidden, NotAuthenticated, TooM
 from auditplane.http import problems
 from auditplane.http.page import forms, paths, sessions
 from auditplane.http.page.rendering import html, page_route, redirect
-from auditplane.http.state import State
+from auditplane.http.state import NOBODY, State
 
-NOBODY: Final = ""
-"""Whoever is not signed in takes his turns with all others who are not."""
 _REFUSALS: Final = (NotAuthenticated, Forbidden, TooManyAttempts)
 
 
