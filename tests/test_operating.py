@@ -145,7 +145,7 @@ def test_the_members_of_a_line_are_those_of_the_page() -> None:
 
 
 def statuses_since(pair: Server, before: int) -> Counter[int]:
-    """How often each status stands in later lines of requests for single events; those of others come late."""
+    """How often each status stands in later lines of requests for single events; others may come late."""
     found = pair.requests[before:]
     return Counter(line["status"] for line in found if line["route"] == f"{EVENTS}/{{id}}")
 
