@@ -220,6 +220,19 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
+def test_a_folder_that_lost_its_keys_is_not_begun_anew(tmp_path: Path) -> None:
+    """Nobody's key would work any more, and nothing would say why; who has no backup can begin anew."""
+    data = made_folder(tmp_path / "data")
+    (data / "control.db").rename(tmp_path / "control.db")
+    assert f"touch {data / 'control.db'}" in refused(data)
+    assert not (data / "control.db").exists()
+    (data / "control.db").touch()
+    with start(data) as server:
+        assert answers(server)
+        assert server.stop() == 0
+    assert stat.S_IMODE((data / "control.db").stat().st_mode) == 0o600
+
+
 @pytest.fixture
 def others() -> Iterator[Path]:
     """A folder that everybody can enter and root alone can write in."""

@@ -1,13 +1,19 @@
-"""What a server listens with: its address, and the certificate of its TLS."""
+"""What a server listens with: its address, and the certificate of its TLS; and whether one listens there."""
 
 import socket
 import ssl
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import Final
 
 from auditplane.config import Config
-from auditplane.errors import InvalidConfig, StoreError
+from auditplane.errors import ConnectionLost, InvalidConfig, StoreError
 from auditplane.times import SECOND_US
+
+ANSWER_SECONDS_MAX: Final = 5.0
+ANSWER_BYTES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,23 @@ def _first(path: Path) -> Certificate:
         names = (found.subject.rfc4514_string(),)
     begins, ends = found.not_valid_before_utc, found.not_valid_after_utc
     return Certificate(names, int(begins.timestamp()) * SECOND_US, int(ends.timestamp()) * SECOND_US)
+
+
+def health(config: Config) -> tuple[int, bytes]:
+    """The status and body of `/health` of the server with these settings; raises ConnectionLost."""
+    with closing(_connection(config)) as connection:
+        try:
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            return answer.status, answer.read(ANSWER_BYTES_MAX)
+        except (OSError, HTTPException) as error:
+            raise ConnectionLost(f"{config.own_url} does not answer: {error}") from None
+
+
+def _connection(config: Config) -> HTTPConnection:
+    if config.tls_cert is None:
+        return HTTPConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX)
+    # The certificate is for the name by which others reach the server, and no secret is sent.
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    return HTTPSConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX, context=anybody)

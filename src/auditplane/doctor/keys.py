@@ -40,7 +40,7 @@ def _unreadable(look: Look, error: AuditplaneError) -> Finding:
         return wrong(
             "keys",
             f"{path}, which holds all API keys, is missing.",
-            "Put it back from a backup before the server starts: it would begin anew without any of them.",
+            "Put it back from a backup: without it the server does not start, or begins with none of them.",
         )
     return wrong(
         "keys", f"{path} can't be read: {str(error).rstrip('.')}.", "Stop the server, and restore a backup."

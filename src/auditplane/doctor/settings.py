@@ -3,11 +3,8 @@
 import errno
 import json
 import os
-import ssl
 import stat
 from collections.abc import Iterator
-from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -15,10 +12,9 @@ from typing import Final
 from auditplane import listening
 from auditplane.config import Config, token
 from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
-from auditplane.errors import InvalidConfig, StoreError
+from auditplane.errors import ConnectionLost, InvalidConfig, StoreError
 from auditplane.times import DAY_US
 
-ANSWER_SECONDS_MAX: Final = 5.0
 ROOT_PORTS: Final = 1_024
 CERTIFICATE_DAYS_MIN: Final = 30
 READ_BY_ALL: Final = stat.S_IROTH
@@ -81,33 +77,22 @@ def _answer(config: Config, holder: str) -> Finding:
     """What the running server says of itself."""
     url = config.own_url
     try:
-        with closing(_connection(config)) as connection:
-            connection.request("GET", "/health")
-            answer = connection.getresponse()
-            said = json.loads(answer.read(4_096))["status"]
-    except (OSError, HTTPException, ValueError, LookupError, TypeError):
+        status, body = listening.health(config)
+        said = json.loads(body)["status"]
+    except (ConnectionLost, ValueError, LookupError, TypeError):
         return warn(
             "address",
             f"The process {holder} serves the folder, but {url} gives no answer of it.",
             "Run this with the settings of that server: --config, and its environment. If they are the same, "
             "it is just starting, or hangs: look at its log.",
         )
-    if answer.status != 200:
+    if status != 200:
         return wrong(
             "address",
             f"The server (process {holder}) answers at {url}, and says: {said}.",
             "See what else is wrong here, and the server's log.",
         )
     return ok("address", f"The server (process {holder}) answers at {url}, and can record.")
-
-
-def _connection(config: Config) -> HTTPConnection:
-    if config.tls_cert is None:
-        return HTTPConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX)
-    # The certificate is for the name by which others reach the server, and no secret is sent.
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    return HTTPSConnection(config.own_host, config.port, timeout=ANSWER_SECONDS_MAX, context=anybody)
 
 
 def check_certificate(look: Look) -> Iterator[Finding]:

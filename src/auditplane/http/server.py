@@ -31,7 +31,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from auditplane import limits, listening
-from auditplane.access import Access
+from auditplane.access import CONTROL_FILE, Access
 from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http import rates
@@ -41,7 +41,7 @@ from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import bound_caches
-from auditplane.store.sqlite.folder import RESTORING, DataFolder, hold
+from auditplane.store.sqlite.folder import ACCOUNTS, RESTORING, DataFolder, accounts_in, hold
 from auditplane.times import SECOND_US
 
 KEEPER_SECONDS: Final = 0.05
@@ -200,7 +200,7 @@ def _keep_memory() -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raises StoreError for one that is somebody else's, half restored, or holds other things.
+    """Raises StoreError for one that is somebody else's, half restored, holds other things, or lost its keys.
 
     Its mode is about to change.
     """
@@ -213,9 +213,14 @@ def _check_folder(path: Path) -> None:
         )
     with contextlib.suppress(OSError):
         found = {entry.name for entry in path.iterdir()} - {"lost+found"}
-        if found and not found & {"control.db", "accounts"}:
+        if found and not found & {CONTROL_FILE, ACCOUNTS}:
             raise StoreError(
                 f"{path} is not a data folder, and not empty. Give the path of one, or of a new folder."
+            )
+        if CONTROL_FILE not in found and accounts_in(path):
+            raise StoreError(
+                f"{path} holds logs, but no {CONTROL_FILE}, which has their API keys. Put it back from a "
+                f"backup. Is there none, `touch {path / CONTROL_FILE}` has the next start make a new key."
             )
 
 
