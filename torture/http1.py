@@ -59,6 +59,9 @@ class Line:
         """Connects, from an address of the loopback network; with a receive buffer of so many bytes."""
         made = socket.socket()
         made.setblocking(False)
+        # asyncio does so for sockets that it makes; else a body would wait for the other side's late
+        # acknowledgement of the head.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if receive_bytes is not None:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
