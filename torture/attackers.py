@@ -128,10 +128,14 @@ async def _on_lines(
 async def _again_and_again(
     scene: Scene, number: int, work: Callable[[Line, int], Awaitable[object]], pause_seconds: float = 0.0
 ) -> None:
-    """Does something again and again on each of some connections, a new one where it was cut off."""
+    """Does something again and again on each of some connections, a new one where it was cut off.
+
+    With a pause, each begins at a moment of its own.
+    """
 
     async def one(at: int) -> None:
         line: Line | None = None
+        await asyncio.sleep(pause_seconds * at / number)
         while not scene.is_over:
             if line is None:
                 line = await _connected(scene, at)

@@ -214,8 +214,7 @@ class StreamedAnswer(Response):
         except asyncio.CancelledError:
             return  # `cut` has broken it off, and the task ends here
         except ReaderGone:
-            if scope["http_version"] == "2":
-                return  # he gave up this answer alone: others may come over the connection
+            return  # the connection has ended without the end of the answer; with HTTP/2, this answer alone
         except StreamStalled:
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
         except NotAuthenticated as error:
