@@ -2,6 +2,7 @@ import contextlib
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from auditplane import limits
 from auditplane.store.sqlite.database import connect, fetch, one
 from server import Server, start
 from tenants import DOWNLOAD, EVENTS, client, event, events_of, recorded
@@ -160,6 +162,25 @@ def test_a_reader_who_takes_nothing_is_cut_off_and_a_slow_one_is_not(data: Path,
         slow.close()
         wait_for(lambda: connections(server) <= before + 1)
         assert server.output.count("a reader took nothing for 1 s and was cut off") == len(stalled)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is a bound of Linux")
+def test_the_system_keeps_little_for_a_reader_who_takes_nothing(patient: Server) -> None:
+    """It would keep megabytes for each, which nobody counts."""
+    with reader(patient) as stopped:
+        _, port = stopped.getsockname()[:2]
+
+        def kept() -> int:
+            """The bytes in the server's end of the connection; proc_net_tcp of the kernel's documentation."""
+            for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
+                _, local, remote, _, queues, *_ = line.split()
+                if remote.endswith(f":{port:04X}") and local.endswith(f":{patient.port:04X}"):
+                    return int(queues.partition(":")[0], 16)
+            return 0
+
+        wait_for(lambda: kept() > 0)
+        time.sleep(1)
+        assert 0 < kept() < 4 * limits.UNSENT_BYTES_MAX
 
 
 def damage(data: Path, *, newest: bool) -> None:

@@ -5,6 +5,9 @@ has no request under way is cut off after a while, and soon where there are near
 
 It ends a body that was not finished as it should, but only once the reader has taken all that waits for it,
 and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
+
+The system would keep megabytes for each reader who takes nothing or little, made for him at once. So what it
+keeps unsent is bounded; connections have that from the socket that listens.
 """
 
 import asyncio
@@ -33,6 +36,8 @@ Address = Sequence[Any]
 Peer = tuple[str, str]
 """IP address and port of who is connected."""
 CROWDED_SHARE: Final = 0.75
+LISTEN_LOOK_SECONDS: Final = 0.02
+LISTEN_LOOKS_MAX: Final = 500
 LOOK_SECONDS: Final = 5.0
 LOOK_SECONDS_CROWDED: Final = 1.0
 
@@ -99,7 +104,11 @@ class Connections:
             self._idle_since[peer] = time.monotonic()
 
     async def watch(self) -> None:
-        """Cuts off who is idle, again and again."""
+        """Bounds what is unsent as soon as the server listens; then cuts off who is idle, again and again."""
+        for _ in range(LISTEN_LOOKS_MAX):
+            await asyncio.sleep(LISTEN_LOOK_SECONDS)
+            if _bound_unsent(self._port):
+                break
         crowded = False
         while True:
             try:
@@ -150,6 +159,18 @@ def _sending(connection: socket.socket) -> _Sending:
     return _Sending(int.from_bytes(acknowledged, sys.byteorder), waits=waiting > 0)
 
 
+def _bound_unsent(port: int) -> bool:
+    """Bounds what the system keeps unsent for each reader (tcp(7)); says whether this process listens."""
+    if sys.platform != "linux":
+        return True
+    for copy in filter(None, map(_copy, _descriptors())):
+        with copy, suppress(OSError):
+            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and _is_of(copy, port):
+                copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.UNSENT_BYTES_MAX)
+                return True
+    return False
+
+
 def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> None:
     for _, connection in _connections(port):
         with suppress(OSError):
@@ -195,13 +216,16 @@ def _descriptors() -> Iterable[int]:
 
 def _is_to(connection: socket.socket, port: int | None) -> bool:
     try:
-        return (
-            connection.family in (socket.AF_INET, socket.AF_INET6)
-            and bool(connection.getpeername())
-            and (port is None or connection.getsockname()[1] == port)
-        )
+        return _is_of(connection, port) and bool(connection.getpeername())
     except OSError:
         return False  # it listens, or has just ended
+
+
+def _is_of(connection: socket.socket, port: int | None) -> bool:
+    """Whether it is one of IP, and of this port."""
+    return connection.family in (socket.AF_INET, socket.AF_INET6) and (
+        port is None or connection.getsockname()[1] == port
+    )
 
 
 def _copy(descriptor: int) -> socket.socket | None:
