@@ -164,6 +164,21 @@ def test_a_reader_who_takes_nothing_is_cut_off_and_a_slow_one_is_not(data: Path,
         assert server.output.count("a reader took nothing for 1 s and was cut off") == len(stalled)
 
 
+def test_what_a_crowd_of_readers_held_is_given_back(patient: Server) -> None:
+    """Not kept for ever, between what others use."""
+    number = 3 * READERS
+    with client(patient.url, patient.admin_key) as admin:
+        for _ in range(2):  # the first one fills what is kept of the databases
+            with contextlib.ExitStack() as stack:
+                for _ in range(number):
+                    stack.enter_context(reader(patient))
+                wait_for(lambda: streams(admin) == number)
+                time.sleep(1)
+                held = memory_bytes(patient)
+            wait_for(lambda: streams(admin) == 0)
+        wait_for(lambda: held - memory_bytes(patient) > number * MIB // 4)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a bound of Linux")
 def test_the_system_keeps_little_for_a_reader_who_takes_nothing(patient: Server) -> None:
     """It would keep megabytes for each, which nobody counts."""

@@ -5,7 +5,6 @@ the folder when they are gone.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import logging.config
 import multiprocessing
@@ -34,7 +33,7 @@ from auditplane import limits, listening
 from auditplane.access import CONTROL_FILE, Access
 from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
-from auditplane.http import rates
+from auditplane.http import memory, rates
 from auditplane.http.expiry import Expiry
 from auditplane.log import clock
 from auditplane.rotation import prepare
@@ -62,9 +61,6 @@ METRICS_BYTES: Final = {
     "counter": 64 * 1024, "gauge_livemax": 64 * 1024, "gauge_livemostrecent": 64 * 1024,
     "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "histogram": 1024 * 1024,
 }  # fmt: skip
-
-# M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; bytes.
-_MALLOC: Final = {-8: 1, -3: 32 * 1024 * 1024, -1: 64 * 1024 * 1024}
 
 _log = logging.getLogger(__name__)
 _LOGGERS: Final = {
@@ -165,7 +161,7 @@ def _is_unexpected(granian: Any, record: logging.LogRecord) -> bool:
 def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_memory()
+    memory.keep()
     sys.setswitchinterval(SWITCH_SECONDS)
     bound_caches()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -182,18 +178,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _keep_memory() -> None:
-    """Has glibc keep the memory of long answers' parts, one heap for all threads.
-
-    It would give each part back to the system, and get it again with a page fault every 4 KiB: that was two
-    fifths of the time of a JSON answer. Other C libraries have no such settings.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for setting, value in _MALLOC.items():
-            mallopt(setting, value)
 
 
 # Before the workers.

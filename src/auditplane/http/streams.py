@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from auditplane import limits
 from auditplane.errors import AuditplaneError, NotAuthenticated, Unavailable
+from auditplane.http import memory
 from auditplane.http.connections import Address, break_off
 from auditplane.http.metrics import count_failure
 from auditplane.http.turns import Turns
@@ -102,6 +103,7 @@ class Streams:
         self._pages = Shares(limits.PAGES_BYTES_MAX)
         self._tasks: dict[asyncio.Task[None], Address] = {}
         self._closing = False
+        self._were_many = False
 
     def __len__(self) -> int:
         """How many there are, from before their first step to their end."""
@@ -128,6 +130,7 @@ class Streams:
         if not self._shares.take(account, 1):
             raise Unavailable("Too many long answers are under way; ask again when some have ended.")
         few = len(self) <= limits.STREAMS_FEW_MAX
+        self._were_many = self._were_many or not few
         stepper = Stepper(account, make, limits.CHUNK_BYTES if few else limits.CHUNK_BYTES_MANY)
         try:
             first = await self.run(account, stepper.next)
@@ -161,6 +164,9 @@ class Streams:
         self._shares.give_back(stepper.account, 1)
         self._pages.give_back(stepper.account, stepper.held_bytes)
         self._threads.soon(stepper.close)
+        if self._were_many and len(self) < limits.STREAMS_FEW_MAX:
+            self._were_many = False
+            self._threads.soon(memory.give_back)
 
     @contextmanager
     def under_way(self, client: Address) -> Iterator[None]:

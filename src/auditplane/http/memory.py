@@ -1,0 +1,29 @@
+"""The memory of a process that serves: glibc keeps what is freed, and gives it back after a crowd.
+
+Other C libraries have no such settings.
+"""
+
+import contextlib
+import ctypes
+from typing import Final
+
+# M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; bytes.
+_MALLOC: Final = {-8: 1, -3: 32 * 1024 * 1024, -1: 64 * 1024 * 1024}
+
+
+def keep() -> None:
+    """Has freed memory kept for what comes next, in one heap for all threads.
+
+    Each part of a long answer would be given back, and got again with a page fault every 4 KiB: that was two
+    fifths of the time of a JSON answer.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for setting, value in _MALLOC.items():
+            mallopt(setting, value)
+
+
+def give_back() -> None:
+    """Gives all that is free back to the system, also between what is in use; takes some milliseconds."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
