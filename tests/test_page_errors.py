@@ -20,7 +20,7 @@ from auditplane.errors import (
     TooManyAttempts,
     Unavailable,
 )
-from auditplane.http.page.rendering import HEADERS, html, page_route, redirect
+from auditplane.http.page.rendering import HEADERS, page_route, redirect, rendered
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
@@ -173,9 +173,9 @@ def test_what_starlette_refuses_goes_on_to_it() -> None:
 
 def test_a_template_escapes_everything_and_misses_nothing() -> None:
     """A value that is not given is a mistake, not an empty place."""
-    found = html(asked(), "error.html", heading="<i>", messages=["\"'&<"])
-    assert b"<i>" not in found.body
-    assert b"&#34;&#39;&amp;&lt;" in found.body
+    found = rendered(asked(), "error.html", heading="<i>", messages=["\"'&<"])
+    assert "<i>" not in found
+    assert "&#34;&#39;&amp;&lt;" in found
     with pytest.raises(Exception, match="is undefined"):
-        html(asked(), "error.html")
+        rendered(asked(), "error.html")
     assert redirect("/x").headers["Location"] == "/x"

@@ -45,7 +45,7 @@ async def show(request: Request) -> Response:
     count = await on_thread(state, key, lambda store: log.count(store, view.query))
     template = "export.html" if is_for_part(request) else "export_page.html"
     session = sessions.session(request)
-    return html(request, template, session=session, view=view, count=count, files=FILES)
+    return await html(request, template, session=session, view=view, count=count, files=FILES)
 
 
 @page_route

@@ -55,7 +55,7 @@ async def ask_to_revoke(request: Request) -> Response:
     if key is None:
         raise NotFound("There is no API key of this id that could be revoked.")
     admins = [each for each in keys if each.role is Role.ADMIN and each.works_at(state.clock())]
-    return html(
+    return await html(
         request,
         "revoke.html",
         session=session,
@@ -93,7 +93,7 @@ async def _page(
     keys = list(reversed(await _keys(state, session)))
     now = state.clock()
     revoked = request.query_params.get("revoked")
-    return html(
+    return await html(
         request,
         "keys.html",
         status,

@@ -129,16 +129,17 @@ async def _messages(state: State, request: Request, view: View, after: int) -> A
         now = state.folder.wal_mark(session.key.account)
         if now != mark:  # something was written
             try:
-                news = await on_thread(state, session.key, partial(_news, view=view, after=after))
+                told = partial(_told, request=request, view=view, after=after)
+                last, message = await on_thread(state, session.key, told)
             except Unavailable:  # too much waits for this account; the next look tells of it
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
             mark = now
             if _session(request) is None:
                 continue  # what was read is not for who was signed out meanwhile
-            if news.last > after:
-                after, quiet = news.last, 0.0
-                yield _message(request, view, news)
+            if last > after:
+                after, quiet = last, 0.0
+                yield message
         if quiet >= COMMENT_SECONDS:
             quiet = 0.0
             yield b": \n\n"
@@ -151,6 +152,12 @@ def _session(request: Request) -> Session | None:
         return sessions.session(request)
     except NotAuthenticated:
         return None
+
+
+def _told(store: AccountStore, *, request: Request, view: View, after: int) -> tuple[int, bytes]:
+    """The last index, and the message of what matches after another one."""
+    news = _news(store, view=view, after=after)
+    return news.last, _message(request, view, news)
 
 
 def _news(store: AccountStore, *, view: View, after: int) -> News:

@@ -73,7 +73,7 @@ async def show(request: Request) -> Response:
     }
     if not is_for_part(request):
         return await show_trail(request, values)
-    return html(request, "event.html", view=asked_view(request, state, key), drawer=values)
+    return await html(request, "event.html", view=asked_view(request, state, key), drawer=values)
 
 
 def _shown(store: AccountStore, event_id: str) -> Shown:

@@ -6,7 +6,7 @@ is an error.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,9 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from auditplane.access import Key
 from auditplane.errors import AuditplaneError, InvalidInput, NotAcceptable, NotAuthenticated
 from auditplane.http import negotiation, problems
 from auditplane.http.page import assets, paths, texts
+from auditplane.http.state import CALLER, NOBODY, State
 from auditplane.http.streams import encoded
 from auditplane.times import format_us
 
@@ -60,7 +62,18 @@ HEADERS: Final[Mapping[str, str]] = {
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-def html(
+async def html(request: Request, template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
+    """A page, made of a template and its values on a thread: a large one takes milliseconds.
+
+    `headers` are those of the answer; `request` is a value, too. Raises Unavailable.
+    """
+    state: State = request.state.server
+    key: Key | None = request.scope.get(CALLER)
+    make = partial(_page, request, template, status, **values)
+    return await state.streams.run(NOBODY if key is None else key.account, make)
+
+
+def _page(
     request: Request,
     template: str,
     status: int = HTTPStatus.OK,
@@ -68,7 +81,6 @@ def html(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response:
-    """A page, made of a template and its values; `request` is one of them."""
     body = rendered(request, template, **values).encode()
     encoding = _encoding(request) if len(body) >= ENCODED_BYTES_MIN else None
     more = {"Content-Encoding": encoding} if encoding else {}
@@ -137,7 +149,7 @@ def error_page(
     request: Request, status: HTTPStatus, *messages: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A page that says what is wrong."""
-    return html(request, "error.html", status, headers=headers, heading=status.phrase, messages=messages)
+    return _page(request, "error.html", status, headers=headers, heading=status.phrase, messages=messages)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -55,7 +55,7 @@ async def set_retention(request: Request) -> Response:
             count = await on_account(
                 state, session, lambda account: forgetting.count_expiring(account.store, before_us)
             )
-        return html(
+        return await html(
             request,
             "retention.html",
             session=session,
@@ -103,7 +103,7 @@ async def ask_to_lift(request: Request) -> Response:
     hold = next((hold for hold in kept.holds if hold.id == request.path_params["id"]), None)
     if hold is None:
         raise NotFound("There is no hold of this id.")
-    return html(request, "lift.html", session=session, hold=hold, covered=keeping.covered(hold))
+    return await html(request, "lift.html", session=session, hold=hold, covered=keeping.covered(hold))
 
 
 @page_route
@@ -135,7 +135,7 @@ async def _page(
     hold_problems: Sequence[str] = (),
 ) -> Response:
     kept = await _kept(state, session)
-    return html(
+    return await html(
         request,
         "keeping.html",
         status,

@@ -22,7 +22,7 @@ async def show(request: Request) -> Response:
     with suppress(NotAuthenticated):
         sessions.session(request)
         return redirect(then)
-    return _form(request, then)
+    return await _form(request, then)
 
 
 @page_route
@@ -40,7 +40,7 @@ async def sign_in(request: Request) -> Response:
         address = _address(request)
         token, _ = await state.streams.run(NOBODY, lambda: state.access.open_session(secret, address=address))
     except _REFUSALS as error:
-        return _form(request, then, error)
+        return await _form(request, then, error)
     return await _signed_in(request, token, redirect(then))
 
 
@@ -54,7 +54,7 @@ async def follow(request: Request) -> Response:
     try:
         token, _ = await state.streams.run(NOBODY, lambda: state.access.follow_link(link, address=address))
     except _REFUSALS as error:
-        return _form(request, paths.HOME, error)
+        return await _form(request, paths.HOME, error)
     return await _signed_in(request, token, redirect(paths.HOME, {"Referrer-Policy": "no-referrer"}))
 
 
@@ -84,11 +84,11 @@ async def _signed_in(request: Request, token: str, answer: Response) -> Response
     return answer
 
 
-def _form(request: Request, then: str, error: AuditplaneError | None = None) -> Response:
+async def _form(request: Request, then: str, error: AuditplaneError | None = None) -> Response:
     """The form to sign in, with what was wrong."""
     if error is None:
-        return html(request, "sign_in.html", next=then, message="")
-    return html(
+        return await html(request, "sign_in.html", next=then, message="")
+    return await html(
         request,
         "sign_in.html",
         problems.status_of(error),

@@ -73,7 +73,7 @@ async def show(request: Request) -> Response:
         )
 
     storage, at_foot = await on_account(state, session, read)
-    return html(request, "storage.html", session=session, storage=storage, foot=at_foot)
+    return await html(request, "storage.html", session=session, storage=storage, foot=at_foot)
 
 
 def _days(account: keeping.Account, now_us: int) -> Sequence[tuple[int, int]]:

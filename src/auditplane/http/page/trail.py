@@ -73,7 +73,7 @@ async def show_trail(request: Request, drawer: Mapping[str, object] | None = Non
         found = await on_thread(state, session.key, lambda store: _whole(store, view, state, session.key))
     except InvalidQuery as error:  # an unfiltered answer to a wrong filter would mislead
         view, problems = NO_VIEW, error.messages
-    return html(
+    return await html(
         request,
         "trail.html",
         400 if problems else 200,
@@ -94,7 +94,7 @@ async def rows(request: Request) -> Response:
     state, key = reader(request)
     view = asked_view(request, state, key)
     found = await on_thread(state, key, lambda store: _rows(store, view, key.account))
-    return html(request, "rows.html", view=view, rows=found)
+    return await html(request, "rows.html", view=view, rows=found)
 
 
 @page_route
@@ -115,7 +115,7 @@ async def overview(request: Request) -> Response:
         "by": view.chart,
     }
     tops = [(name, LABELS[name], found.tops[MEMBERS[name]]) for name in TOPS]
-    return html(request, "overview.html", view=view, overview=found, chart=json.dumps(chart), tops=tops)
+    return await html(request, "overview.html", view=view, overview=found, chart=json.dumps(chart), tops=tops)
 
 
 @page_route
@@ -131,7 +131,7 @@ async def suggestions(request: Request) -> Response:
     def suggested(store: AccountStore) -> Sequence[tuple[str, int]]:
         return overviews.suggestions(store, member, text, SUGGESTED_MAX)
 
-    return html(request, "suggestions.html", suggestions=await on_thread(state, key, suggested))
+    return await html(request, "suggestions.html", suggestions=await on_thread(state, key, suggested))
 
 
 @page_route
@@ -151,7 +151,7 @@ async def relax(request: Request) -> Response:
         counts = [(chip, _count_in_time(store, query, deadline)) for chip, query in without]
         return sorted(counts, key=lambda each: -(each[1] or 0))
 
-    return html(request, "relax.html", relaxed=await on_thread(state, key, counted))
+    return await html(request, "relax.html", relaxed=await on_thread(state, key, counted))
 
 
 def _count_in_time(store: AccountStore, query: queries.Query, deadline: float) -> int | None:
