@@ -1,7 +1,7 @@
 """Load and abuse: a server as users run it is attacked in many ways while somebody records at an even pace.
 
 Quiet and attacked periods alternate, so that what else the machine does falls on both. Where an attack is
-work for the machine, it is aimed at a server that does nothing in further periods: what recording suffers
+work for the machine all the same, it is aimed at a server that does nothing in further periods: what recording suffers
 then is the machine's part. After each scenario all that was acknowledged meanwhile must be there, each
 request must have been answered or cut off within its limit, and memory must have stayed within its bound.
 """
@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import socket
@@ -273,9 +274,13 @@ def _crew(scenario: Scenario) -> Iterator[Crew]:
 
 
 def _attacker(pipe: "Connection[Any, Any]", prepare: Callable[[], object]) -> None:
-    """Runs in a process of its own: one attack after the other."""
+    """Runs in a process of its own: one attack after the other.
+
+    It comes last of all who want the processors: attackers have machines of their own.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.nice(19)
     prepare()
     pipe.send(None)
     while True:
