@@ -1,9 +1,10 @@
 """Load and abuse: a server as users run it is attacked in many ways while somebody records at an even pace.
 
-Quiet and attacked periods alternate, so that what else the machine does falls on both. Where an attack is
-work for the machine all the same, it is aimed at a server that does nothing in further periods: what recording suffers
-then is the machine's part. After each scenario all that was acknowledged meanwhile must be there, each
-request must have been answered or cut off within its limit, and memory must have stayed within its bound.
+Quiet and attacked periods alternate, so that what else the machine does falls on both. Attackers come last of
+all who want the processors; where an attack is work for the machine all the same, it is aimed at a server
+that does nothing in further periods: what recording suffers then is the machine's part. After each scenario
+all that was acknowledged meanwhile must be there, each request must have been answered or cut off within its
+limit, and memory must have stayed within its bound.
 """
 
 import contextlib
