@@ -121,7 +121,9 @@ class Mutator:
 
     def _repeat(self, pieces: list[bytes]) -> None:
         if pieces:
-            pieces[self._at(pieces)] *= self._chosen.randint(2, REPEATED_MAX)
+            at = self._at(pieces)  # what was repeated before may be again
+            as_many_as_fit = 1 + self._bytes_max // (len(pieces[at]) or 1)
+            pieces[at] *= min(self._chosen.randint(2, REPEATED_MAX), as_many_as_fit)
 
     def _swap(self, pieces: list[bytes]) -> None:
         if pieces:
