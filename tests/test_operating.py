@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from auditplane import log
+from auditplane.access import Access
 from auditplane.event import Rules, parse
 from auditplane.http import lines
 from auditplane.store.sqlite.folder import DataFolder
@@ -174,6 +175,7 @@ def test_an_answer_that_broke_off_is_not_whole(tmp_path: Path) -> None:
     """The line says so, and how much was handed over at least what the client took."""
     data = tmp_path / "data"
     folder = DataFolder(data)
+    Access(folder, log.clock).close()
     with folder.account("default") as store:
         batch = parse(json.dumps(events(4_000, description="x" * 4_000)).encode(), Rules())
         log.record(store, [log.Request(batch, "test")], log.clock)
@@ -454,6 +456,7 @@ def test_the_lag_of_a_purge_grows_until_it_is_done(tmp_path: Path) -> None:
     data = tmp_path / "data"
     day_us = 24 * 3_600 * 1_000_000
     folder = DataFolder(data)
+    Access(folder, log.clock).close()
     with folder.account("default") as store:
         batch = parse(json.dumps(events(50)).encode(), Rules())
         log.record(store, [log.Request(batch, "test")], lambda: log.clock() - 3 * day_us)
