@@ -1,5 +1,11 @@
-"""Hypothesis: quick for `make test`; `pytest --hypothesis-profile=thorough` looks harder."""
+"""Hypothesis: quick for `make test`; `pytest --hypothesis-profile=thorough` looks harder.
 
+Long tests begin first.
+"""
+
+from typing import Final
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason to fail.
@@ -8,3 +14,10 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile("default")
 
 pytest_plugins = ["tenants", "browser"]  # servers of the API tests, and a browser
+
+LONG: Final = ("test_torture.py", "test_process_kill.py", "test_schemathesis.py", "test_docs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """At the end, each of several processes has something to do until the others have."""
+    items.sort(key=lambda item: item.path.name not in LONG)

@@ -22,7 +22,7 @@ from torture.disk import SECTOR_BYTES, Disk, File, Folder
 from torture.trace import Cut, Made, Removed, Renamed, Synced, Told, Written
 
 CUTS = 250
-FAULTS = 12
+FAULTS = 8
 FLIPS = 60
 
 pytestmark = pytest.mark.timeout(300)
