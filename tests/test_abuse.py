@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from server import Server, start
 from tenants import EVENTS, client, event, recorded
 from torture import abuse, attackers, journal, mixed, soak, watch
 from torture.attackers import CUT, OPEN, Attack, Outcome, Scene
-from torture.http1 import Target
+from torture.http1 import Line, Target
 from torture.recorder import Try
 from torture.watch import MB, Usage
 
@@ -254,3 +255,16 @@ def test_what_is_wrong_is_written_down_and_the_others_go_on(server: Server, tmp_
     problems = [text for _, text in journal.read(tmp_path).problems]
     assert any("record was answered with 401" in text for text in problems)
     assert any("ConnectionRefusedError" in text for text in problems)
+
+
+def test_a_body_does_not_wait_for_the_acknowledgement_of_its_head(server: Server) -> None:
+    """What is measured would be the 40 ms that the other side may take for it."""
+
+    async def is_sent_at_once() -> bool:
+        line = await Line.open(Target(server.port, "none"))
+        made = line._writer.get_extra_info("socket")
+        found = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        line.close()
+        return bool(found)
+
+    assert asyncio.run(is_sent_at_once())

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,3 +151,17 @@ def test_what_another_process_found_is_read_as_it_was(tmp_path: Path) -> None:
     (ended,) = inputs.in_a_process(tmp_path / "none", "there is none", "500", "3").problems
     assert "the process ended with 1" in ended
     assert "KeyError" in ended
+
+
+def test_what_is_repeated_again_and_again_stays_small() -> None:
+    """Memory for what is cut off afterwards would be as much as there is."""
+    parser = Parser("dates", careless, (), DATES)
+    mutator = Mutator(parser, random.Random(7))
+    mutator._changes = (mutator._repeat,)  # chance would seldom choose it so often
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            assert len(mutator.changed(b"9999")) <= parser.bytes_max
+        assert tracemalloc.get_traced_memory()[1] < 100 * parser.bytes_max
+    finally:
+        tracemalloc.stop()

@@ -80,7 +80,7 @@ class Mutator:
         self._examples = [_PIECES.findall(example) for example in parser.examples]
         pieces = {piece for example in self._examples for piece in example}
         self._words = [*AWKWARD, *sorted(pieces), *parser.words]
-        self._changes = (
+        self._changes: Sequence[Callable[[list[bytes]], None]] = (
             self._put, self._put, self._replace, self._replace, self._drop, self._double, self._repeat,
             self._swap, self._flip, self._cut, self._splice,
         )  # fmt: skip
