@@ -18,8 +18,8 @@ OTHERS = {
     "port": ("8443", 8443),
     "workers": ("3", 3),
     "kinds.extra": ("Playbook, Runbook", ("Playbook", "Runbook")),
-    "details.secret-words": ("pin,otp", ("pin", "otp")),
-    "streams.stall-seconds": ("5", 5),
+    "details.secret_words": ("pin,otp", ("pin", "otp")),
+    "limits.stall_seconds": ("5", 5),
     "limits.connections": ("500", 500),
     "limits.idle_seconds": ("5", 5),
     "limits.body_seconds": ("7", 7),
@@ -34,8 +34,8 @@ OTHERS = {
     "audit_trail.record_reads": ("false", False),
 }
 MEMBERS = {
-    "details.secret-words": "secret_words",
-    "streams.stall-seconds": "stall_seconds",
+    "details.secret_words": "secret_words",
+    "limits.stall_seconds": "stall_seconds",
     "server.log_requests": "log_requests",
     "limits.connections": "connections",
     "limits.idle_seconds": "idle_seconds",
@@ -121,7 +121,7 @@ def test_a_flag_names_the_file_before_the_environment_does(tmp_path: Path) -> No
         ("prot = 1", "prot", "port"),
         ("[tls]\ncertt = 'x'", "tls.certt", "tls.cert"),
         ("[kinds]\nexra = []", "kinds.exra", "kinds.extra"),
-        ("[streams]\nstall_seconds = 5", "streams.stall_seconds", "streams.stall-seconds"),
+        ("[limits]\nstall-seconds = 5", "limits.stall-seconds", "limits.stall_seconds"),
     ],
 )
 def test_an_unknown_setting_in_the_file_is_named_with_the_nearest(
@@ -161,8 +161,8 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("port", "٣", "whole number from 1 to 65535"),
         ("workers", "0", "whole number from 1 to 64"),
         ("workers", "65", "whole number from 1 to 64"),
-        ("streams.stall-seconds", "0", "whole number from 1 to 3600"),
-        ("streams.stall-seconds", "3601", "whole number from 1 to 3600"),
+        ("limits.stall_seconds", "0", "whole number from 1 to 3600"),
+        ("limits.stall_seconds", "3601", "whole number from 1 to 3600"),
         ("audit_trail.retention_days", "36501", "whole number from 0 to 36500"),
         ("audit_trail.retention_days", "-1", "whole number from 0 to 36500"),
         ("audit_trail.record_reads", "yes", "true or false"),
@@ -205,7 +205,7 @@ def test_the_ends_of_each_range_are_taken() -> None:
     ranges = {
         "port": (1, 65535),
         "workers": (1, 64),
-        "streams.stall-seconds": (1, 3600),
+        "limits.stall_seconds": (1, 3600),
         "audit_trail.retention_days": (0, 36_500),
     }
     for name, ends in ranges.items():
@@ -295,7 +295,7 @@ def test_a_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch
 def test_an_empty_list_in_the_file_is_one(tmp_path: Path) -> None:
     """Redaction can be turned off, in the file only, where it can't happen by accident."""
     file = tmp_path / "file.toml"
-    file.write_text("[details]\nsecret-words = []")
+    file.write_text("[details]\nsecret_words = []")
     assert config.load({}, {}, str(file)).secret_words == ()
     assert config.load({}, {"AUDITPLANE_DETAILS_SECRET_WORDS": ""}).secret_words == SECRET_WORDS
 

@@ -132,7 +132,7 @@ def test_a_reader_who_takes_nothing_is_cut_off_and_a_slow_one_is_not(data: Path,
     """After the time that the operator set, whatever the reader still does not see."""
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
     with (
-        start(tmp_path / "data", env={"AUDITPLANE_STREAMS_STALL_SECONDS": "1"}) as server,
+        start(tmp_path / "data", env={"AUDITPLANE_LIMITS_STALL_SECONDS": "1"}) as server,
         client(server.url, server.admin_key) as admin,
         contextlib.ExitStack() as stack,
     ):

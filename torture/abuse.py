@@ -77,7 +77,7 @@ class Scenario:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-_STALL: Final = {"AUDITPLANE_STREAMS_STALL_SECONDS": str(STALL_SECONDS)}
+_STALL: Final = {"AUDITPLANE_LIMITS_STALL_SECONDS": str(STALL_SECONDS)}
 # Once, and as long as the limit of time that is tried.
 _long = partial(Scenario, rounds=1, patience_seconds=0.0, by_machine=False)
 
@@ -87,11 +87,11 @@ SCENARIOS: Final = (
     Scenario("churn", "connections opened and closed", attackers.churn),
     Scenario("active", "1,000 active connections", attackers.activity, account="flood"),
     Scenario("slow-readers", "200 slow readers of the whole trail", attackers.slow_readers),
-    _long("stopped-readers", f"200 readers that stop, stall-seconds = {STALL_SECONDS}",
+    _long("stopped-readers", f"200 readers that stop, stall_seconds = {STALL_SECONDS}",
           attackers.stopped_readers, seconds=20.0, env=_STALL),
-    _long("stopped-pages", f"200 readers of 16 MiB pages that stop, stall-seconds = {STALL_SECONDS}",
+    _long("stopped-pages", f"200 readers of 16 MiB pages that stop, stall_seconds = {STALL_SECONDS}",
           attackers.stopped_pages, seconds=70.0, env=_STALL),
-    _long("stopped-streams", f"200 stopped streams on 4 HTTP/2 connections, stall-seconds = {STALL_SECONDS}",
+    _long("stopped-streams", f"200 stopped streams on 4 HTTP/2 connections, stall_seconds = {STALL_SECONDS}",
           attackers.stopped_streams, seconds=20.0, env=_STALL),
     Scenario("rapid-resets", "HTTP/2 streams reset at once", attackers.rapid_resets, by_machine=False),
     Scenario("endless-heads", "HTTP/2 heads without an end", attackers.endless_heads, by_machine=False),

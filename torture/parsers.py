@@ -562,8 +562,8 @@ def _reading(data: bytes) -> None:
 def _files(folder: Path) -> list[Parser]:
     toml = [
         b'port = 3001\nworkers = 2\nhost = "::1"\ndata = "~/data"\n[kinds]\nextra = ["Playbook"]\n',
-        b"[audit_trail]\nretention_days = 365\nrecord_reads = false\n[streams]\nstall-seconds = 9",
-        b'[details]\nsecret-words = "pin, cvv"\n[log]\nname = "prod"\npublic = true\nkey = "/k"\n',
+        b"[audit_trail]\nretention_days = 365\nrecord_reads = false\n[limits]\nstall_seconds = 9",
+        b'[details]\nsecret_words = "pin, cvv"\n[log]\nname = "prod"\npublic = true\nkey = "/k"\n',
         b'[tls]\ncert = "c.pem"\nkey = "k.pem"\n',
     ]
     variables = [config.variable(name).encode() for name in config.SETTINGS]

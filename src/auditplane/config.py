@@ -39,7 +39,6 @@ class Config:
     tls_hsts: bool
     kinds_extra: tuple[str, ...]
     secret_words: tuple[str, ...]
-    stall_seconds: int
     log_name: str | None
     log_key: Path | None
     log_public: bool
@@ -49,6 +48,7 @@ class Config:
     connections: int
     idle_seconds: int
     body_seconds: int
+    stall_seconds: int
     reads_per_minute: int
     events_per_minute: int
     metrics_token: Path | None
@@ -172,11 +172,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         _flag, True, "With TLS: have browsers use nothing else for this host (Strict-Transport-Security)."
     ),
     "kinds.extra": Setting(_kinds, (), "Further values that resourceKind may have."),
-    "details.secret-words": Setting(
+    "details.secret_words": Setting(
         _texts, SECRET_WORDS, "A value in details whose key holds one of these is stored as [redacted]."
-    ),
-    "streams.stall-seconds": Setting(
-        _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
     "limits.connections": Setting(
         _integer(100, 1_000_000), limits.CONNECTIONS_MAX, "How many connections a worker may have at a time."
@@ -186,6 +183,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     ),
     "limits.body_seconds": Setting(
         _integer(1, 3600), limits.BODY_SECONDS_MAX, "The body of a request must have arrived by then."
+    ),
+    "limits.stall_seconds": Setting(
+        _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
     ),
     "limits.reads_per_minute": Setting(
         _integer(0, 100_000_000),
@@ -299,8 +299,7 @@ def _config(values: Mapping[str, Any]) -> Config:
         tls_key=values["tls.key"],
         tls_hsts=values["tls.hsts"],
         kinds_extra=values["kinds.extra"],
-        secret_words=values["details.secret-words"],
-        stall_seconds=values["streams.stall-seconds"],
+        secret_words=values["details.secret_words"],
         log_name=values["log.name"],
         log_key=values["log.key"],
         log_public=values["log.public"],
@@ -310,6 +309,7 @@ def _config(values: Mapping[str, Any]) -> Config:
         connections=values["limits.connections"],
         idle_seconds=values["limits.idle_seconds"],
         body_seconds=values["limits.body_seconds"],
+        stall_seconds=values["limits.stall_seconds"],
         reads_per_minute=values["limits.reads_per_minute"],
         events_per_minute=values["limits.events_per_minute"],
         metrics_token=values["metrics.token"],
