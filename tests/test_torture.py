@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +42,18 @@ def test_no_failing_disk_loses_anything(seed: int) -> None:
     """The session comes to its end by itself, and what was acknowledged holds."""
     for result in faults.tried(faults.faults(seed, FAULTS), processes=1):
         assert not result.problem, f"{result.fault}: {result.problem}"
+
+
+def test_each_call_that_may_fail_does_in_its_turn() -> None:
+    """Once and for a while; some thousand faults have all but those of most writes."""
+    found = faults.faults(5, 1_000_000)
+    assert len(set(found)) == len(found)
+    for error, calls in faults.KINDS.items():
+        for call in calls:
+            counts = Counter(each.first for each in found if (each.call, each.error) == (call, error))
+            assert set(counts.values()) == {2}, f"{call} {error}"
+    rest = {each.call for each in found[4_000:]}
+    assert rest == {"pwrite64"}
 
 
 CARELESS = {

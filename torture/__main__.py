@@ -7,14 +7,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from torture import abuse, faults, inputs, kills, powercut, rot, schema
 from torture.parsers import parsers
 
+T = TypeVar("T")
+
 CUTS_IN_A_SESSION: Final = 1_000
+PROGRESS_SECONDS: Final = 60.0
 WORKERS: Final = (1, 3)
 ABUSED_EVENTS: Final = 14_336
 
@@ -29,7 +32,9 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same attacks as another time")
     parser.add_argument("--cuts", type=int, default=20_000)
-    parser.add_argument("--faults", type=int, default=2_000)
+    parser.add_argument(
+        "--faults", type=int, default=4_000, help="of a session; all but those of most writes by default"
+    )
     parser.add_argument("--flips", type=int, default=5_000)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
     parser.add_argument("--examples", type=int, default=300, help="for each operation of the API")
@@ -64,9 +69,20 @@ def _tell(problems: list[str]) -> None:
         print(f"{count} times: {problem}", file=sys.stderr, flush=True)
 
 
+def _with_progress(what: str, works: Iterable[T], count: int) -> Iterator[T]:
+    """The same, and now and then how far it has come, as each attack takes hours."""
+    told = time.monotonic()
+    for done, work in enumerate(works):
+        if time.monotonic() > told + PROGRESS_SECONDS:
+            told = time.monotonic()
+            print(f"{what}: {done:,} of {count:,}", file=sys.stderr, flush=True)
+        yield work
+
+
 def _cut(given: argparse.Namespace) -> int:
     began, states, problems, sessions = time.monotonic(), 0, [], 0
-    for left in range(given.cuts, 0, -CUTS_IN_A_SESSION):
+    lefts = range(given.cuts, 0, -CUTS_IN_A_SESSION)
+    for left in _with_progress("power cut, sessions", lefts, len(lefts)):
         seed = given.seed + sessions
         found, failures = powercut.cuts(seed, min(left, CUTS_IN_A_SESSION))
         states, sessions = states + found, sessions + 1
@@ -77,7 +93,8 @@ def _cut(given: argparse.Namespace) -> int:
 
 def _fail(given: argparse.Namespace) -> int:
     began, problems, hit = time.monotonic(), [], 0
-    for result in faults.tried(faults.faults(given.seed, given.faults)):
+    results = faults.tried(faults.faults(given.seed, given.faults))
+    for result in _with_progress("failing disk", results, given.faults):
         hit += result.steps_failed > 0
         problems += (
             [f"{result.fault}, session {result.fault.seed}: {result.problem}"] if result.problem else []

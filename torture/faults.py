@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -50,17 +51,27 @@ class Result:
 
 
 def faults(seed: int, count: int) -> list[Fault]:
-    """Some faults of a session, of all kinds of calls alike."""
+    """So many faults of a session: of each kind each call in turn, once and for a while.
+
+    The kinds take turns, as long as there are more of them, so the rare ones are tried wholly.
+    """
     chosen = random.Random(seed)
     with session.watched(seed) as (root, output, _):
         places = trace.calls_below(output, root)
-    kinds = [(error, call) for error, calls in KINDS.items() for call in calls if call in places]
-    found = []
-    for at in range(count):
-        error, call = kinds[at % len(kinds)]
-        lasting = chosen.randint(2, LASTING_CALLS_MAX) if chosen.random() < 0.5 else 1
-        found.append(Fault(seed, call, error, chosen.choice(places[call]), lasting))
-    return found
+    kinds = [
+        [
+            Fault(seed, call, error, first, failing)
+            for first in places.get(call, ())
+            for failing in (1, chosen.randint(2, LASTING_CALLS_MAX))
+        ]
+        for error, calls in KINDS.items()
+        for call in calls
+    ]
+    chosen.shuffle(kinds)
+    for faults_of_kind in kinds:
+        chosen.shuffle(faults_of_kind)
+    in_turn = chain.from_iterable(zip_longest(*kinds))
+    return list(islice((fault for fault in in_turn if fault), count))
 
 
 def tried(wanted: Sequence[Fault], processes: int = 2) -> Iterator[Result]:
