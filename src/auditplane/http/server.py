@@ -90,7 +90,8 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     os.umask(0o077)  # nobody else may read what is made from here on, by workers too
     folder = DataFolder(config.data)
     lock = hold(config.data)
-    _let_the_terminal_end_it()
+    _let_the_terminal_end_it()  # before there is any thread that could take its signals
+    memory.give_back_regularly()
     try:
         _wait_for_orphans(config.data)
         address = listening.address(config)
@@ -162,6 +163,7 @@ def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     memory.keep()
+    memory.give_back_regularly()
     sys.setswitchinterval(SWITCH_SECONDS)
     bound_caches()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
