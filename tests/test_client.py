@@ -263,6 +263,8 @@ def test_a_key_that_is_none_is_not_shown(key: str) -> None:
         "http://x/?a=1",
         "http://[x",
         "http://\udcff",
+        "http://127yxn--:3001",
+        "http://127.0yxn--a1_0.",
     ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:

@@ -201,7 +201,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _checked_url(url: str) -> str:
     try:
         known = re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s?#]*)?", url) and urlsplit(url).port != 0
-        httpx2.URL(url)
+        known = known and bool(httpx2.URL(url).host)  # which is read anew for each request
     except (ValueError, httpx2.InvalidURL):
         known = False
     if not known:
