@@ -18,7 +18,7 @@ from auditplane import checking
 from auditplane.errors import StoreError
 from auditplane.store.sqlite.account import AccountStore
 from engine_model import opened, record, spec
-from torture import faults, powercut, rot, session, small, trace
+from torture import faults, powercut, promises, rot, session, small, trace
 from torture.disk import SECTOR_BYTES, Disk, File, Folder
 from torture.trace import Cut, Made, Removed, Renamed, Synced, Told, Written
 
@@ -271,3 +271,19 @@ def test_what_a_failed_sync_forgot_does_not_come_by_the_next() -> None:
     assert {files["f"] for files in left_of(later)} == {b"12", b"\x002"}
     again: list[trace.Op] = [*ops, Written("f", 0, b"1"), Synced("f")]
     assert {files["f"] for files in left_of(again)} == {b"1"}
+
+
+def test_what_expires_at_the_second_try_has_expired() -> None:
+    """A session that does again what failed tells of it twice."""
+    told = promises.Promises()
+    event = {"resourceName": "a", "user": "ann"}
+    for what, members in [
+        ("recording", {"account": "other", "requests": [[event]]}),
+        ("recorded", {"account": "other", "ids": [["1"]]}),
+        ("expiring", {"account": "other"}),
+        ("failed", {"error": "disk I/O error"}),
+        ("expiring", {"account": "other"}),
+        ("expired", {"account": "other"}),
+    ]:
+        told.take(json.dumps([what, members]))
+    assert (told.logs["other"].gone, told.logs["other"].shown()) == ({"1"}, {})

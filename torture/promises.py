@@ -40,6 +40,8 @@ class Log:
     recorded: dict[str, Given] = field(default_factory=dict)
     requests: list[list[str]] = field(default_factory=list)
     begun: list[list[Given]] = field(default_factory=list)
+    begun_before_expiry: int = 0
+    """How many of those, if they were recorded, show only what a hold keeps since."""
     gone: set[str] = field(default_factory=set)
     going: set[str] = field(default_factory=set)
     held_users: set[str] = field(default_factory=set)
@@ -119,7 +121,8 @@ class Promises:
 
     def _expiring(self, account: str) -> None:
         found = self._log(account)
-        found.going = found.to_expire()
+        found.going |= found.to_expire()  # it may be begun again
+        found.begun_before_expiry = len(found.begun)
 
     def _expired(self, account: str) -> None:
         self._done(account)
@@ -237,9 +240,11 @@ def _check_events(store: AccountStore, promised: Log) -> None:
             if event_id in listed or store.get(event_id) is not None:
                 raise Broken(f"the event {event_id} of {store.path.stem} is back")
     more = {each["resourceName"] for each in listed.values() if each["id"] not in promised.recorded}
-    for begun in promised.begun:
+    for at, begun in enumerate(promised.begun):
         names = {each["resourceName"] for each in begun}
-        if names & more and not names <= more:
+        held = {each["resourceName"] for each in begun if each["user"] in promised.held_users}
+        whole = [set(), names, *([held] if at < promised.begun_before_expiry else [])]
+        if names & more not in whole:
             raise Broken(f"a request of {store.path.stem} was recorded by half")
         more -= names
     if more - {NEW["resourceName"]}:
