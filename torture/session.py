@@ -126,7 +126,7 @@ class Session:
                     pass
             rotation.prepare(self._folder, None, None, self._clock)
             if path is not None:
-                tell("key", account="default", secret=path.read_text().strip())
+                tell("key", account="default", secret=_read(path))
             tell("opened", key=str(self._log_key().verifier))
             undo.pop_all()
 
@@ -259,6 +259,14 @@ class Session:
         with backup.begun(self._folder, self._access, self._clock) as wanted:
             backup.make(self._data, wanted, self._root / name, self._log_key(), with_key=True)
         tell("backed up", name=name)
+
+
+def _read(path: Path) -> str:
+    """What stands in a file, as somebody reads it who tries again."""
+    for _ in range(TRIES_MAX):
+        with suppress(OSError):
+            return path.read_text().strip()
+    raise SystemExit(f"{path} can't be read, though the disk does not fail any more")
 
 
 @contextmanager
