@@ -184,7 +184,8 @@ def test_what_a_crowd_of_readers_held_is_given_back(patient: Server) -> None:
                 wait_for(lambda: streams(admin) == number)
                 held = memory_that_grows_no_more(patient)
             wait_for(lambda: streams(admin) == 0)
-        wait_for(lambda: held - memory_bytes(patient) > number * MIB // 8)  # without it, nothing is
+        # At the latest by what is given back once a minute.
+        wait_for(lambda: held - memory_bytes(patient) > number * MIB // 4, 90.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a bound of Linux")
