@@ -107,11 +107,10 @@ class Bound:
         return f"{self.what} grew from {before / self.unit:,.1f} to {after / self.unit:,.1f}"
 
 
-ZSTD_THREADS: Final = 1
 # The last is what `asyncio.to_thread` may have.
 POOLED_THREADS: Final = (
     limits.READER_THREADS + limits.CHANGER_THREADS + limits.PARSER_THREADS + limits.WRITER_THREADS
-    + ZSTD_THREADS + min(32, (os.cpu_count() or 1) + 4)
+    + min(32, (os.cpu_count() or 1) + 4)
 )  # fmt: skip
 LOG_BYTES_MAX: Final = sealing.WAL_BYTES_MAX + 2 * sealing.WAL_BYTES_TO_COPY
 """Up to which a write-ahead log keeps the room that it once took, and what a step adds."""
@@ -370,7 +369,7 @@ def _too_many_threads(samples: Sequence[Sample]) -> Iterator[str]:
     """Which process had more threads than at its start and in all its pools, which fill when they need to."""
     for name, first in samples[0].processes.items():
         most = max(sample.processes[name].threads for sample in samples if name in sample.processes)
-        allowed = first.threads + (POOLED_THREADS if name.startswith("worker") else ZSTD_THREADS)
+        allowed = first.threads + (POOLED_THREADS if name.startswith("worker") else 0)
         if most > allowed:
             yield f"{name} had {most} threads, at most {allowed} were to be"
 
@@ -383,10 +382,7 @@ def _verdict(run: Run, minutes: float) -> int:
         f"{sum(map(len, told.took.values())):,} requests and commands answered as they should be."
     )
     print(f"each write-ahead log: at most {LOG_BYTES_MAX / MB:.0f} MB")
-    print(
-        f"threads of a worker: at most {POOLED_THREADS} more than at its start; "
-        f"of the main process {ZSTD_THREADS}"
-    )
+    print(f"threads of a worker: at most {POOLED_THREADS} more than at its start; of others none")
     for bound in BOUNDS:
         print(f"{bound.what}: may grow by {bound.share:.0%} and {bound.more / bound.unit:g}")
     problems = [*run.problems]
