@@ -164,7 +164,7 @@ class Streams:
         self._shares.give_back(stepper.account, 1)
         self._pages.give_back(stepper.account, stepper.held_bytes)
         self._threads.soon(stepper.close)
-        if self._were_many and len(self) < limits.STREAMS_FEW_MAX:
+        if self._were_many and not len(self):
             self._were_many = False
             self._threads.soon(memory.give_back)
 
