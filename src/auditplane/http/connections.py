@@ -7,7 +7,7 @@ It ends a body that was not finished as it should, but only once the reader has 
 and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
 
 The system would keep megabytes for each reader who takes nothing or little, made for him at once. So what it
-keeps unsent is bounded; connections have that from the socket that listens.
+keeps unsent is bounded before the first answer; later connections have that from the socket that listens.
 """
 
 import asyncio
@@ -36,8 +36,6 @@ Address = Sequence[Any]
 Peer = tuple[str, str]
 """IP address and port of who is connected."""
 CROWDED_SHARE: Final = 0.75
-LISTEN_LOOK_SECONDS: Final = 0.02
-LISTEN_LOOKS_MAX: Final = 500
 LOOK_SECONDS: Final = 5.0
 LOOK_SECONDS_CROWDED: Final = 1.0
 
@@ -87,12 +85,16 @@ class Connections:
 
     def __init__(self, port: int, connections_max: int, idle_seconds: float) -> None:
         self._port, self._max, self._idle_seconds = port, connections_max, idle_seconds
+        self._is_first = True
         self._busy: Counter[Peer] = Counter()
         self._idle_since: dict[Peer, float] = {}
         self._taken: dict[Peer, int] = {}
 
     def begin(self, address: Address) -> None:
         """A request of this peer is under way."""
+        if self._is_first:
+            self._is_first = False
+            _bound_unsent(self._port)
         self._busy[_peer(address)] += 1
 
     def end(self, address: Address) -> None:
@@ -104,11 +106,7 @@ class Connections:
             self._idle_since[peer] = time.monotonic()
 
     async def watch(self) -> None:
-        """Bounds what is unsent as soon as the server listens; then cuts off who is idle, again and again."""
-        for _ in range(LISTEN_LOOKS_MAX):
-            await asyncio.sleep(LISTEN_LOOK_SECONDS)
-            if _bound_unsent(self._port):
-                break
+        """Cuts off who is idle, again and again."""
         crowded = False
         while True:
             try:
@@ -159,16 +157,14 @@ def _sending(connection: socket.socket) -> _Sending:
     return _Sending(int.from_bytes(acknowledged, sys.byteorder), waits=waiting > 0)
 
 
-def _bound_unsent(port: int) -> bool:
-    """Bounds what the system keeps unsent for each reader (tcp(7)); says whether this process listens."""
+def _bound_unsent(port: int) -> None:
+    """Bounds what the system keeps unsent for each reader (tcp(7)), who is connected or who will be."""
     if sys.platform != "linux":
-        return True
+        return
     for copy in filter(None, map(_copy, _descriptors())):
         with copy, suppress(OSError):
-            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and _is_of(copy, port):
+            if _is_of(copy, port):
                 copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.UNSENT_BYTES_MAX)
-                return True
-    return False
 
 
 def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> None:
