@@ -4,6 +4,7 @@ The workers are processes of granian that share the folder. This process seals w
 the folder when they are gone.
 """
 
+import atexit
 import contextlib
 import fcntl
 import logging.config
@@ -162,6 +163,7 @@ def _is_unexpected(granian: Any, record: logging.LogRecord) -> bool:
 def load_worker(config: Config) -> Any:
     """Runs in each worker: the application, tied to the life of the process that serves."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    atexit.register(_end_at_once)
     memory.keep()
     memory.give_back_regularly()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -180,6 +182,16 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _end_at_once() -> None:
+    """Ends a worker that has closed everything, and does not take its interpreter apart before.
+
+    A thread of the server below that wanted the interpreter in that moment would abort the process, with a
+    panic on standard error.
+    """
+    logging.shutdown()
+    os._exit(0)
 
 
 # Before the workers.
