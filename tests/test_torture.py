@@ -23,7 +23,7 @@ from torture.disk import SECTOR_BYTES, Disk, File, Folder
 from torture.trace import Cut, Made, Removed, Renamed, Synced, Told, Written
 
 CUTS = 250
-FAULTS = 8
+FAULTS = 12
 FLIPS = 60
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,10 +37,9 @@ def test_no_power_cut_loses_anything(seed: int) -> None:
     assert states > CUTS // 2
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_no_failing_disk_loses_anything(seed: int) -> None:
+def test_no_failing_disk_loses_anything() -> None:
     """The session comes to its end by itself, and what was acknowledged holds."""
-    for result in faults.tried(faults.faults(seed, FAULTS), processes=1):
+    for result in faults.tried(faults.faults(3, FAULTS), processes=1):
         assert not result.problem, f"{result.fault}: {result.problem}"
 
 
@@ -126,7 +125,7 @@ def cuts_after_a_failed_sync(path: Path, careless: str = "") -> Iterator[tuple[s
     root.mkdir()
     assert trace.traced([str(program), str(root)], output) == 0
     before_sealing, _, _ = output.read_text().partition("writev(1<")
-    syncs = len(re.findall("^fdatasync", before_sealing, re.MULTILINE))
+    syncs = len(re.findall(r"^\d+ +fdatasync", before_sealing, re.MULTILINE))
     shutil.rmtree(root)
     root.mkdir()
     assert (

@@ -85,9 +85,12 @@ class Told:
 
 Op: TypeAlias = Made | Written | Cut | Synced | Renamed | Removed | Told
 
-_LINE: Final = re.compile(r"(\w+)\((.*)\) = (-?\w+)(?:<([^>]*)>)?")
+# After the number of the process.
+_LINE: Final = re.compile(r"\d+ +(\w+)\((.*)\) = (-?\w+)(?:<([^>]*)>)?")
 _STRING: Final = re.compile(r'"([^"]*)"(\.\.\.)?')
 _OPENED: Final = re.compile(r"(\w+)<([^>]*)>")
+# Of what stands between hexadecimal digits, spaces: `bytes.fromhex` skips them.
+_SPACES: Final = str.maketrans("\\x", "  ")
 
 
 def traced(arguments: Sequence[str], output: Path, *, inject: str = "") -> int:
@@ -96,9 +99,11 @@ def traced(arguments: Sequence[str], output: Path, *, inject: str = "") -> int:
     `inject` has some of its calls fail, as strace's option of that name says it.
     """
     calls = ",".join((*CALLS, *REFUSED_CALLS))
-    tracer = ["strace", "-y", "-xx", "-s", str(STRING_BYTES_MAX), "-e", f"trace={calls}", "-o", str(output)]
+    # The system stops the program at those calls alone; strace has that only together with `-f`.
+    quick = ["-f", "--seccomp-bpf"]
+    shown = ["-y", "-xx", "-s", str(STRING_BYTES_MAX), "-e", f"trace={calls}", "-o", str(output)]
     faults = ["-e", f"inject={inject}"] if inject else []
-    command = [*tracer, *faults, sys.executable, *arguments]
+    command = ["strace", *quick, *shown, *faults, sys.executable, *arguments]
     return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
 
 
@@ -227,14 +232,18 @@ class _Reading:
 
 
 def _text(escaped: str) -> str:
-    return bytes.fromhex(escaped.replace("\\x", "")).decode()
+    return _bytes(escaped).decode()
+
+
+def _bytes(escaped: str) -> bytes:
+    return bytes.fromhex(escaped.translate(_SPACES))
 
 
 def _strings(given: str) -> list[bytes]:
     found = _STRING.findall(given)
     if any(more for _, more in found):
         raise ValueError("strace left out a part of what was written")
-    return [bytes.fromhex(each.replace("\\x", "")) for each, _ in found]
+    return [_bytes(each) for each, _ in found]
 
 
 def _opened(given: str) -> tuple[str, str]:
