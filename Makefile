@@ -11,8 +11,9 @@ BIN := .venv/bin
 # What an environment is made from; a change in any of it brings a new sync.
 INPUTS := pyproject.toml uv.lock src/auditplane/__init__.py
 
-# The settings of another environment that is active must not reach this one.
-unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_PYTHON
+# The settings of another environment that is active must not reach this one, nor one by which each of the
+# many processes that the tests start would compile all that it imports.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_PYTHON PYTHONDONTWRITEBYTECODE
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export UV_PYTHON_DOWNLOADS := never
 
@@ -46,7 +47,7 @@ arch: dev-env  ## check which module imports which
 	$(BIN)/lint-imports --no-logo
 
 unit: dev-env  ## run the tests (ARGS: options of pytest)
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Its packages are large, and nothing else needs them: they are added to the others here.
 bench: dev-env  ## measure this server beside others (EVENTS=10000000 PARTS=export,query)

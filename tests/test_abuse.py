@@ -20,8 +20,6 @@ from torture.http1 import Line, Target
 from torture.recorder import Try
 from torture.watch import MB, Usage
 
-pytestmark = pytest.mark.xdist_group("abuse")
-
 SECONDS = 2
 TRAIL_EVENTS = 2_048
 LIMITS = {

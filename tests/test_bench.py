@@ -23,7 +23,6 @@ from bench.targets import TARGETS, Target
 EVENTS = 2_000
 
 # One worker starts the ordinary server once.
-pytestmark = pytest.mark.xdist_group("bench")
 
 
 @pytest.fixture(scope="module")

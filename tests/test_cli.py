@@ -24,8 +24,6 @@ from server import PROGRAM, Server, environment, make_key, run, start
 from tenants import EVENTS, client, clock, opened
 from trails import made_folder
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 COMMANDS = [
     "serve", "demo", "get audit-events", "count", "tail", "download", "record", "import", "keys create",
     "keys list", "keys link", "keys revoke", "accounts list", "retention show", "retention set", "hold place",

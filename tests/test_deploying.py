@@ -26,8 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
 LARGE_EVENTS = 10_000
 
-pytestmark = pytest.mark.xdist_group("deploying")
-
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

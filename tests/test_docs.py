@@ -36,7 +36,6 @@ SERVE = "serve --data ./data"
 SECONDS_MAX = 60
 
 # One server for all of them.
-pytestmark = pytest.mark.xdist_group("docs")
 
 
 def page(name: str) -> str:

@@ -29,8 +29,6 @@ from auditplane.times import DAY_US
 from server import environment, free_port, run, start
 from tenants import EVENTS, client, clock, events
 
-pytestmark = pytest.mark.xdist_group("doctor")
-
 ITS_OWN = re.compile(r"doctor\.probe|.*-shm")  # SQLite's readers write to the latter
 
 

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 Step = tuple[str, str]
 
 # One build for all of them.
-pytestmark = pytest.mark.xdist_group("image")
 
 
 def stages() -> list[list[Step]]:

@@ -22,7 +22,6 @@ INPUTS = 2_000
 INPUTS_LEAST = 60
 PATTERNS = 6
 # The state of the served application is one for all of them.
-pytestmark = pytest.mark.xdist_group("inputs")
 
 
 @pytest.fixture(scope="module")

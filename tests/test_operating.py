@@ -27,8 +27,6 @@ from auditplane.store.sqlite.folder import DataFolder
 from server import PROGRAM, Server, environment, free_port, launch, make_key, start
 from tenants import DOWNLOAD, EVENTS, Json, client, event, events
 
-pytestmark = pytest.mark.xdist_group("operating")
-
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "operating.md").read_text()
 ALWAYS: Final = [
     "time",

@@ -26,7 +26,6 @@ START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
 
 # Built and installed once: the tests share one worker.
-pytestmark = pytest.mark.xdist_group("packaging")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from people import sign_in, signed_in
 from server import run, start
 from tenants import Tenant, client, clock, events, events_of
 
-pytestmark = pytest.mark.xdist_group("page-admin")
-
 PAGES = ("/keys", "/keeping", "/storage")
 HOSTILE = '"><img src=x onerror="console.error(1)">{{7*7}}' + "a" * 120
 

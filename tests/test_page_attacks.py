@@ -24,8 +24,6 @@ from people import sign_in
 from routes import PAGE, ROUTES, Served, Things, cookie
 from tenants import Json, Tenant, event, events_of
 
-pytestmark = pytest.mark.xdist_group("page-attacks")
-
 # Each would do something where it is not text: in HTML, an attribute, a script, a URL, a template.
 HOSTILE = (
     '"><img src=x onerror=console.error(1)><script>console.error(2)</script>',

@@ -3,15 +3,12 @@
 import re
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from browser import OpenPage, check_accessibility
 from people import sign_in, signed_in
 from server import start
 from tenants import Tenant, client, events
-
-pytestmark = pytest.mark.xdist_group("page-export")
 
 
 def test_a_person_exports_what_the_view_shows(open_page: OpenPage, tenant: Tenant) -> None:

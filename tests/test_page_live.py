@@ -19,8 +19,6 @@ from people import sign_in, signed_in
 from server import Server, start
 from tenants import Tenant, client, events, new_tenant, opened
 
-pytestmark = pytest.mark.xdist_group("page-live")
-
 WAIT_SECONDS = 10.0
 Message = dict[str, str]
 

@@ -32,8 +32,6 @@ from auditplane.times import SECOND_US
 from server import Server, run, start
 from tenants import EVENTS, client, clock, opened, problems_of
 
-pytestmark = pytest.mark.xdist_group("page-sessions")
-
 COOKIE = "auditplane_session"
 START_US = 1_800_000_000 * SECOND_US
 HOURS_12_US = 12 * 3600 * SECOND_US

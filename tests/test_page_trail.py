@@ -12,8 +12,6 @@ from browser import DESKTOP, PHONE, OpenPage, Watched, check_accessibility
 from people import sign_in, signed_in
 from tenants import Tenant, events, ids
 
-pytestmark = pytest.mark.xdist_group("page-trail")
-
 HOSTILE = (
     '<img src=x onerror="console.error(1)">',
     '"><script>console.error(2)</script>',

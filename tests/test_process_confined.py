@@ -26,7 +26,6 @@ EVENTS_SEALED = 8_000
 # In tenths, of 10.
 EXPOSURE_MAX = 11
 
-pytestmark = pytest.mark.xdist_group("confined")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 

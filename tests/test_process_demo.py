@@ -15,10 +15,7 @@ import pytest
 from server import PROGRAM, environment, free_port, run
 from tenants import EVENTS, client
 
-pytestmark = [
-    pytest.mark.xdist_group("demo"),
-    pytest.mark.skipif(shutil.which("curl") is None, reason="the demo's visitor needs curl"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the demo's visitor needs curl")
 
 EVENTS_MIN = 50_000
 

@@ -12,8 +12,6 @@ import pytest
 from server import run, start
 from tenants import DOWNLOAD, EVENTS, KEYS, Json, client, event, events, events_of, problems_of
 
-pytestmark = pytest.mark.xdist_group("kill")
-
 DISK_BYTES = 24 * 1024 * 1024
 
 

@@ -14,8 +14,6 @@ from server import start
 from tenants import EVENTS, Json, client
 from torture.kills import Crowd, check
 
-pytestmark = pytest.mark.xdist_group("kill")
-
 KILLS = 30
 RECORDERS = 4
 

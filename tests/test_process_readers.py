@@ -17,8 +17,6 @@ from server import Server, start
 from tenants import DOWNLOAD, EVENTS, client, event, events_of, recorded
 from trails import BIG_EVENTS, big_trail
 
-pytestmark = pytest.mark.xdist_group("stop")  # with the other tests that need a big trail
-
 READERS = 20
 MIB = 1024 * 1024
 

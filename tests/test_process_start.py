@@ -22,8 +22,6 @@ from server import PROGRAM, Server, environment, free_port, run, start, wait_unt
 from tenants import EVENTS, client
 from trails import made_folder
 
-pytestmark = pytest.mark.xdist_group("start")
-
 NOBODY = 65534
 
 

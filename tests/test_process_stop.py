@@ -15,8 +15,6 @@ from server import Server, launch, start, wait_until_healthy
 from tenants import DOWNLOAD, EVENTS, client, events, events_of
 from trails import big_trail
 
-pytestmark = pytest.mark.xdist_group("stop")
-
 STOP_SECONDS_MAX = 10
 
 

@@ -18,7 +18,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.xdist_group("schema")
 @pytest.mark.parametrize("document", schema.DOCUMENTS, ids=lambda document: Path(document).stem)
 def test_every_answer_is_one_that_the_document_tells_of(
     served: Server, document: str | Path, tmp_path: Path

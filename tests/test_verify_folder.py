@@ -20,8 +20,6 @@ from engine_model import memory_folder
 from server import run, start
 from trails import made_folder
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 Tree = dict[str, tuple[int, int, bytes]]
 
 CLOCKS = itertools.count()
