@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from auditplane import event as event_module
 from auditplane import limits
 from auditplane.errors import AuditplaneError, Forbidden, InvalidEvents, InvalidInput, TooLarge
 from auditplane.event import (
@@ -240,6 +241,16 @@ def test_a_control_character_is_refused_in_every_text_however_it_is_written(char
             assert sentence.startswith(start)
         found = refusal(marked.replace(b"~", char.encode()))
         assert ord(char) < 0x20 or members_named(found) == {f"events[0].{member}"}  # JSON has no raw C0.
+
+
+@pytest.mark.parametrize("form", [b"\\u0000", b"\\b", "\x80".encode()])
+def test_a_control_character_is_refused_wherever_in_a_large_body_it_stands(form: bytes) -> None:
+    """The body is searched in pieces; it may lie across the end of one."""
+    marked = to_json([sent(user="a~b")])
+    place = marked.index(b"~")
+    for shift in range(-8, 3):
+        body = b" " * (event_module._SEARCHED_BYTES + shift - place) + marked.replace(b"~", form)
+        assert members_named(refusal(body)) == {"events[0].user"}
 
 
 def test_tab_line_feed_and_carriage_return_are_taken_and_kept() -> None:

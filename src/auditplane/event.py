@@ -47,6 +47,8 @@ _LINE = re.compile(rb"\S[^\n]*")
 # In JSON: escapes of control characters but tab, LF and CR, and C1 control characters as they are.
 _ESCAPED_CONTROL = re.compile(rb"\\(?:[bf]|u00[0189]|u007[fF])")
 _RAW_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
+_CONTROL_BYTES_MAX = len(rb"\u0000")
+_SEARCHED_BYTES = 256 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -192,8 +194,16 @@ def _is_plain(body: bytes) -> bool:
     """Whether no text in the body can hold a control character: then none need be looked at."""
     return (
         b"\x7f" not in body
-        and (b"\\" not in body or not _ESCAPED_CONTROL.search(body))
-        and (body.isascii() or not _RAW_CONTROL.search(body))
+        and (b"\\" not in body or not _occurs(_ESCAPED_CONTROL, body))
+        and (body.isascii() or not _occurs(_RAW_CONTROL, body))
+    )
+
+
+def _occurs(pattern: re.Pattern[bytes], body: bytes) -> bool:
+    """Whether a pattern of a few bytes occurs; in pieces, as each search holds up all other threads."""
+    return any(
+        pattern.search(body, at, at + _SEARCHED_BYTES + _CONTROL_BYTES_MAX)
+        for at in range(0, len(body), _SEARCHED_BYTES)
     )
 
 
