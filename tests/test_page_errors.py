@@ -162,7 +162,7 @@ def test_a_link_that_fails_is_not_logged(error: Exception, caplog: pytest.LogCap
     """Who reads the log could use it."""
     caplog.set_level(logging.DEBUG)
     assert answer(error, target="/sign-in/TOKEN?x=TOKEN").status_code == 500
-    assert "/sign-in/" in caplog.text
+    assert "500" in caplog.text or "failed" in caplog.text
     assert "TOKEN" not in caplog.text
 
 

@@ -254,6 +254,8 @@ def test_damage_in_what_is_sent_first_is_a_clear_error(data: Path, tmp_path: Pat
             answer = admin.get(path)
             assert answer.status_code == 500
             assert "can't be decompressed" in answer.json()["errors"][0]
+        assert "GET /v1/audit-events: 500," in server.output, "the route, and nothing that was asked for"
+        assert "limit" not in server.output
         assert admin.get(EVENTS, params={"order": "asc", "limit": 10}).status_code == 200
 
 

@@ -93,13 +93,13 @@ def _cut(given: argparse.Namespace) -> int:
 
 def _fail(given: argparse.Namespace) -> int:
     began, problems, hit = time.monotonic(), [], 0
-    results = faults.tried(faults.faults(given.seed, given.faults))
-    for result in _with_progress("failing disk", results, given.faults):
+    wanted = faults.faults(given.seed, given.faults)
+    for result in _with_progress("failing disk", faults.tried(wanted), len(wanted)):
         hit += result.steps_failed > 0
         problems += (
             [f"{result.fault}, session {result.fault.seed}: {result.problem}"] if result.problem else []
         )
-    return _row("failing disk", f"{given.faults:,} faults, {hit:,} of which some step felt", problems, began)
+    return _row("failing disk", f"{len(wanted):,} faults, {hit:,} of which some step felt", problems, began)
 
 
 def _rot(given: argparse.Namespace) -> int:

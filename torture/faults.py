@@ -19,7 +19,7 @@ from torture.trace import Op, Synced, Told
 
 KINDS: Final = {
     "EIO": ("pwrite64", "write", "fsync", "fdatasync", "ftruncate", "openat", "rename", "unlink", "mkdir"),
-    "ENOSPC": ("pwrite64", "write", "ftruncate", "openat", "rename", "mkdir"),
+    "ENOSPC": ("pwrite64", "write", "fsync", "fdatasync", "ftruncate", "openat", "rename", "mkdir"),
 }
 LASTING_CALLS_MAX: Final = 30
 CUTS_AFTER_FAULT: Final = 3

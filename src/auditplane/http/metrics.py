@@ -158,12 +158,19 @@ class Process:
         CPU_SECONDS.inc(max(0.0, spent - self._cpu_seconds))
         self._cpu_seconds = spent
         MEMORY.set(_memory_bytes())
-        THREADS.set(threading.active_count())
+        THREADS.set(_threads())
         if time.monotonic() > self._files_counted + OPEN_FILES_SECONDS:  # of many it takes milliseconds
             self._files_counted = time.monotonic()
             OPEN_FILES_LIMIT.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             with suppress(OSError):
                 OPEN_FILES.set(sum(1 for _ in Path("/dev/fd").iterdir()))
+
+
+def _threads() -> int:
+    """All of the process; where the system does not tell, those of Python."""
+    with suppress(OSError):
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    return threading.active_count()
 
 
 def _memory_bytes() -> int:

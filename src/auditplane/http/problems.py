@@ -36,7 +36,6 @@ STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
 RETRY_AFTER_SECONDS: Final = 1
 CHALLENGE: Final[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="auditplane"'}
 DOWNLOAD_PATH: Final = "/v1/audit-events/download"
-LINK_PATH: Final = "/sign-in/"
 BUG_MESSAGE: Final = "The server failed on this request; its log says why."
 METHOD_CHARS_SHOWN: Final = 32
 OCTETS: Final = "application/octet-stream"
@@ -85,19 +84,20 @@ def log_failure(request: Request, error: errors.AuditplaneError) -> None:
     if is_own(error):
         metrics.count_failure(error)
     if is_own(error) and not isinstance(error, errors.Unavailable):
-        _log.error("%s %r: %d, %s", request.method, _logged_path(request), status_of(error), error)
+        _log.error("%s %s: %d, %s", request.method, _route(request), status_of(error), error)
 
 
 def log_bug(request: Request, error: Exception) -> None:
     """Logs and counts what should not have happened."""
     metrics.count_failure(error)
-    _log.error("%s %r failed", request.method, _logged_path(request), exc_info=error)
+    _log.error("%s %s failed", request.method, _route(request), exc_info=error)
 
 
-def _logged_path(request: Request) -> str:
-    """The path without what signs somebody in."""
-    path: str = request.scope["path"]
-    return f"{LINK_PATH}…" if path.startswith(LINK_PATH) else path
+def _route(request: Request) -> str:
+    """The route as the API names it: a path may hold what is nobody's business."""
+    endpoint = request.scope.get("endpoint")
+    routes = request.app.routes if endpoint else ()
+    return next((route.path for route in routes if route.endpoint is endpoint), "none")
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -85,12 +85,12 @@ class State:
                 "The headers X-Bindplane-Api-Key and Authorization carry different keys; send one."
             )
         key = self.access.authenticate(secrets.pop() if secrets else None)
-        if any(account != key.account for account in accounts):
-            raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
-        request.scope[CALLER] = key
-        key.require(right)
+        request.scope[CALLER] = key  # who is refused from here on is logged, and counts
         if right is not Right.RECORD and is_counted:
             self.take_read(key)
+        if any(account != key.account for account in accounts):
+            raise Forbidden("X-Bindplane-Account-ID names another account than that of the API key.")
+        key.require(right)
         return key
 
     def take_read(self, key: Key) -> None:
