@@ -5,6 +5,7 @@ must go on by itself.
 """
 
 import contextlib
+import csv
 import http.client
 import itertools
 import json
@@ -99,8 +100,15 @@ class Crowd:
         headers = {"X-Bindplane-Api-Key": server.admin_key}
         with _until_killed(server) as connection:
             while True:
+                due = [sent for sent in list(self.sent) if sent.ids is not None]
                 connection.request("GET", f"{EVENTS_PATH}/download", headers=headers)
-                connection.getresponse().read()
+                answer = connection.getresponse()
+                rows = csv.DictReader(answer.read().decode().splitlines())
+                found = {row.get("resourceName") for row in rows}
+                lost = [event for sent in due for event in sent.events if event["resourceName"] not in found]
+                if answer.status != http.HTTPStatus.OK or lost:
+                    self.problems.append(f"an export was answered with {answer.status} and lacks {lost[:3]}")
+                    return
                 self.exported += 1
 
     def _next(self, chosen: random.Random) -> Sent:
