@@ -104,7 +104,7 @@ def _fail(given: argparse.Namespace) -> int:
 
 def _rot(given: argparse.Namespace) -> int:
     began, outcome = time.monotonic(), rot.tried(given.seed, given.flips)
-    tried = f"{outcome.flips:,} flipped bits, {outcome.found:,} found by verify"
+    tried = f"{outcome.flips:,} flipped bits, {outcome.found:,} found by verify --deep"
     return _row("bit rot", tried, outcome.problems, began)
 
 

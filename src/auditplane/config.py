@@ -185,7 +185,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         _integer(1, 3600), limits.BODY_SECONDS_MAX, "The body of a request must have arrived by then."
     ),
     "limits.stall_seconds": Setting(
-        _integer(1, 3600), 60, "A reader of a long answer who takes nothing for so long is cut off."
+        _integer(1, 3600),
+        limits.STALL_SECONDS_MAX,
+        "A reader of a long answer who takes nothing for so long is cut off.",
     ),
     "limits.reads_per_minute": Setting(
         _integer(0, 100_000_000),

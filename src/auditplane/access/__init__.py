@@ -540,8 +540,8 @@ def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
         copy.close()
 
 
-def look_at(folder: Path, *, deep: bool) -> tuple[list[str], list[str]]:
-    """The accounts that a folder has keys for, and with `deep` what is wrong with the database of the keys.
+def look_at(folder: Path) -> tuple[list[str], list[str]]:
+    """The accounts that a folder has keys for, and what is wrong with the database of the keys.
 
     Nothing in the folder is changed.
     """
@@ -549,7 +549,7 @@ def look_at(folder: Path, *, deep: bool) -> tuple[list[str], list[str]]:
         connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
         try:
             accounts = [row[0] for row in connection.execute(_QUERIES["accounts"])]
-            found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")] if deep else []
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         finally:
             connection.close()
     return accounts, [text for text in found if text != "ok"]

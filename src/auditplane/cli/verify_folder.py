@@ -99,7 +99,7 @@ class _Verification:
         from auditplane.access import look_at
 
         try:
-            accounts, problems = look_at(self._path, deep=self._deep)
+            accounts, problems = look_at(self._path)
         except StoreError as error:
             self._tell("control.db", str(error))
             return

@@ -220,7 +220,9 @@ def check_room(look: Look) -> Iterator[Finding]:
     names = os.statvfs(look.folder)
     if disk.free < ROOM_BYTES_MIN:
         do = "Free some room, or enlarge the disk: recording goes on by itself."
-        yield wrong("room", f"The disk is full ({disk.free:,} bytes are free): nothing can be recorded.", do)
+        yield wrong(
+            "room", f"The disk is full ({disk.free:,} bytes are free): recording fails, or soon will.", do
+        )
     elif disk.free < FREE_BYTES_MIN or share < FREE_SHARE_MIN:
         do = (
             "Free some room, enlarge the disk, or keep events for a shorter time: `auditplane retention set`."
