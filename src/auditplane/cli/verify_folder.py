@@ -5,6 +5,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,9 @@ class _Verification:
 
     def check_control(self, names: Sequence[str]) -> None:
         """The database of the keys is whole, and each account that it knows has its log."""
-        from auditplane.access import look_at
+        from auditplane.access import CONTROL_FILE, look_at
 
+        self._look_behind("control.db", self._path / CONTROL_FILE)
         try:
             accounts, problems = look_at(self._path)
         except StoreError as error:
@@ -110,13 +112,23 @@ class _Verification:
 
     def check(self, name: str) -> None:
         """Checks the log of an account."""
-        from auditplane.store.sqlite.folder import looked_at
+        from auditplane.store.sqlite.folder import ACCOUNTS, looked_at
 
+        self._look_behind(name, self._path / ACCOUNTS / f"{name}.db")
         try:
             with looked_at(self._path, name) as store:
                 self._check(name, store)
         except StoreError as error:
             self._tell(name, str(error))
+
+    def _look_behind(self, name: str, database: Path) -> None:
+        """Tells of what stands behind the end of a write-ahead log, which is no problem after a power cut."""
+        from auditplane.store.sqlite.folder import holder
+        from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
+
+        with suppress(StoreError):  # the check tells why it can't be opened
+            if holder(self._path) is None and (commits := commits_behind(database)):
+                print(f"{name}: {told_of_commits_behind(commits)}")
 
     def _check(self, name: str, store: "AccountStore") -> None:
         from auditplane import checking

@@ -42,6 +42,7 @@ from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import bound_caches
 from auditplane.store.sqlite.folder import ACCOUNTS, RESTORING, DataFolder, accounts_in, hold
+from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
 from auditplane.times import SECOND_US
 
 KEEPER_SECONDS: Final = 0.05
@@ -95,6 +96,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     memory.give_back_regularly()
     try:
         _wait_for_orphans(config.data)
+        _look_behind_logs(folder)
         address = listening.address(config)
         admin_key = _prepare(folder)
         prepare(folder, config.log_name, config.log_key, clock)
@@ -282,6 +284,17 @@ def _make_room_for_metrics(folder: Path) -> None:
     except OSError as error:
         _log.warning("no room for metrics: %s", error)
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+def _look_behind_logs(folder: DataFolder) -> None:
+    """Tells of commits that can't be read, before anything is written over them."""
+    databases = {"control.db": folder.path / CONTROL_FILE} | {
+        f"account {name}": folder.path / ACCOUNTS / f"{name}.db" for name in folder.accounts()
+    }
+    for name, database in databases.items():
+        with contextlib.suppress(StoreError):  # whoever opens it next tells why
+            if commits := commits_behind(database):
+                _log.warning("%s: %s", name, told_of_commits_behind(commits))
 
 
 def _wait_for_orphans(path: Path) -> None:

@@ -1,0 +1,65 @@
+"""The write-ahead log of a database, as the file that it is: what stands in it behind its end.
+
+SQLite reads it up to the first frame that is not what was written, and writes over the rest (SQLite,
+"WAL-mode File Format", sections 1 and 3). After a power cut that is right: what follows was not synced, so
+nobody was told of it. A bit that changed on the disk looks the same, and what follows had been acknowledged.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import apsw
+
+from auditplane.store.sqlite.database import connect, one, translated
+
+_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+_PAGE_BYTES: Final = slice(8, 12)
+# Which filling of the log it is, in its header and in that of each frame.
+_SALTS: Final = slice(16, 24)
+_FRAME_SALTS: Final = slice(8, 16)
+# Of the last frame of a commit, how many pages the database has then; else zero.
+_FRAME_COMMIT: Final = slice(4, 8)
+
+
+def commits_behind(database: Path) -> int:
+    """How many commits stand in the write-ahead log of a database behind the place where it breaks off.
+
+    Nothing is changed. Nobody may have the database open: what is being written would count. Raises
+    StoreError.
+    """
+    wal = database.with_name(database.name + "-wal")
+    if not wal.exists() or not wal.stat().st_size:
+        return 0
+    with (
+        translated(database.parent),
+        closing(connect(database, durable=False, readonly=True)) as connection,
+        wal.open("rb") as file,
+    ):
+        one(connection, "PRAGMA user_version")  # SQLite looks for the end
+        frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        return sum(_commits(file, frames))
+
+
+def _commits(file: BinaryIO, at: int) -> Iterator[bool]:
+    """Of each frame from a number on, whether it ends a commit of this filling of the log."""
+    header = file.read(_HEADER_BYTES)
+    frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[_PAGE_BYTES])
+    while True:
+        file.seek(_HEADER_BYTES + at * frame_bytes)
+        frame = file.read(_FRAME_HEADER_BYTES)
+        if len(frame) < _FRAME_HEADER_BYTES:
+            return
+        yield frame[_FRAME_SALTS] == header[_SALTS] and any(frame[_FRAME_COMMIT])
+        at += 1
+
+
+def told_of_commits_behind(commits: int) -> str:
+    """What that means, for who looks after the server."""
+    return (
+        f"its write-ahead log breaks off, and {commits:,} commits behind that place can't be read. After a "
+        "power cut that is as it should be: nobody was told of them. Else the disk has changed what was "
+        "written, and acknowledged events are lost: keep a copy of the folder, and restore a backup."
+    )

@@ -1,0 +1,83 @@
+"""What stands behind the end of a write-ahead log is told of, before it is written over."""
+
+import random
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from auditplane.errors import StoreError
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.wal import commits_behind
+from engine_model import opened, record, spec
+from server import run, start
+from tenants import EVENTS, client, event, recorded
+
+COMMITS = 30
+HEADER_BYTES = 32
+TOLD = "its write-ahead log breaks off, and "
+
+
+def flip(wal: Path, bit: int) -> None:
+    """Changes a bit of a file."""
+    data = bytearray(wal.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    wal.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of so many commits that only its write-ahead log has, as a kill leaves it."""
+    folder = tmp_path_factory.mktemp("wal")
+    with opened(folder / "open.db") as store:
+        for at in range(COMMITS):
+            record(store, [spec(at)])
+        for suffix in ("", "-wal"):
+            shutil.copy(folder / f"open.db{suffix}", folder / f"left.db{suffix}")
+    return folder / "left.db"
+
+
+def test_a_log_that_is_whole_or_empty_has_nothing_behind_its_end(log: Path, tmp_path: Path) -> None:
+    assert commits_behind(log) == 0
+    with opened(tmp_path / "default.db") as store:
+        record(store, [spec()])
+    assert commits_behind(tmp_path / "default.db") == 0
+    assert commits_behind(tmp_path / "none.db") == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_flipped_bit_hides_is_counted(seed: int, log: Path, tmp_path: Path) -> None:
+    """All commits from the one with the bit on; that one may be beyond knowing."""
+    path, wal = tmp_path / "default.db", tmp_path / "default.db-wal"
+    shutil.copy(log, path)
+    shutil.copy(log.with_name("left.db-wal"), wal)
+    flip(wal, random.Random(seed).randrange(HEADER_BYTES * 8, wal.stat().st_size * 8))
+    before = wal.read_bytes()
+    behind = commits_behind(path)
+    assert wal.read_bytes() == before
+    try:
+        with closing(AccountStore(path, readonly=True)) as store:
+            lost = COMMITS - store.size()
+    except StoreError:  # the first commit, which makes the tables, is among them
+        assert behind >= COMMITS
+    else:
+        assert lost - 1 <= behind <= lost
+
+
+def test_it_is_told_by_the_check_and_at_the_start_and_a_kill_alone_hides_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with start(data) as server, client(server.url, server.admin_key) as admin:
+        for _ in range(10):
+            recorded(admin.post(EVENTS, json=event()))
+        server.kill()
+    assert TOLD not in run("verify", "--data", data).stdout
+    wal = data / "accounts" / "default.db-wal"
+    flip(wal, wal.stat().st_size * 8 // 2)
+    found = run("verify", "--data", data)
+    assert f"default: {TOLD}" in found.stdout
+    with start(data) as server:
+        assert f"account default: {TOLD}" in server.output
+        assert server.stop() == 0
+    with start(data) as server:
+        assert TOLD not in server.output
