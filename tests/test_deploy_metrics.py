@@ -150,6 +150,8 @@ SOUND: Final = {
     'auditplane_start_timestamp_seconds{instance="a"}': "0x3100",
     'auditplane_open_files{instance="a"}': "90x3100",
     'auditplane_open_files_limit{instance="a"}': "20000x3100",
+    'auditplane_connections{instance="a"}': "300x3100",
+    'auditplane_connections_limit{instance="a"}': "32000x3100",
     'auditplane_memory_bytes{instance="a"}': "400000000x3100",
     'auditplane_log_lines_left_out_total{instance="a"}': "0x3100",
 }
@@ -179,6 +181,7 @@ TROUBLE: Final[dict[str, dict[str, str]]] = {
     "AuditplaneCertificateEnds": {"auditplane_tls_certificate_expiry_timestamp_seconds": "500000x3100"},
     "AuditplaneWorkersRestart": {"auditplane_workers_started_total": "2x2995 3x105"},
     "AuditplaneOpenFilesMany": {"auditplane_open_files": "19000x3100"},
+    "AuditplaneConnectionsMany": {"auditplane_connections": "26000x3100"},
     "AuditplaneMemoryMuch": {"auditplane_memory_bytes": "3000000000x3100"},
     "AuditplaneKeysTried": {  # each too few by itself
         f'auditplane_request_seconds_count{{instance="a",route="/sign-in",method="POST",status="{status}"': (

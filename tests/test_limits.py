@@ -76,6 +76,11 @@ def test_who_asks_for_nothing_is_cut_off(hasty: Server) -> None:
                 while connection.recv(1 << 16):
                     pass
             assert time.monotonic() - began < 15, name
+    with client(hasty.url, None) as anybody:
+        (cut,) = re.findall(
+            r'^auditplane_cut_off_total{reason="idle"} (\d+)', anybody.get("/metrics").text, re.MULTILINE
+        )
+    assert int(cut) >= len(silent)
 
 
 def test_who_waits_for_an_answer_is_not_cut_off(hasty: Server) -> None:

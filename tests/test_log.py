@@ -423,7 +423,7 @@ def test_a_transaction_that_sqlite_took_back(store: AccountStore) -> None:
         record_in_vain()
     with store.snapshot() as connection:
         for table in ("tail", "entry", "given"):
-            assert fetch(connection, f"SELECT * FROM {table}") == []  # noqa: S608
+            assert fetch(connection, f"SELECT * FROM {table}") == []  # noqa: S608 - ours
     assert store.size() == 0
     record(store, [spec()])
 

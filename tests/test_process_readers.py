@@ -160,6 +160,8 @@ def test_a_reader_who_takes_nothing_is_cut_off_and_a_slow_one_is_not(data: Path,
         slow.close()
         wait_for(lambda: connections(server) <= before + 1)
         assert server.output.count("a reader took nothing for 1 s and was cut off") == len(stalled)
+        counted = f'auditplane_cut_off_total{{reason="stalled"}} {len(stalled)}.0'
+        assert counted in admin.get("/metrics").text.splitlines()
 
 
 def memory_that_grows_no_more(server: Server) -> int:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditplane import limits
-from auditplane.http.metrics import CONNECTIONS
+from auditplane.http.metrics import CONNECTIONS, CONNECTIONS_LIMIT, CUT_OFF
 
 Address = Sequence[Any]
 """IP address and port, and what else an address may have."""
@@ -107,6 +107,7 @@ class Connections:
 
     async def watch(self) -> None:
         """Cuts off who is idle, again and again."""
+        CONNECTIONS_LIMIT.set(self._max)
         crowded = False
         while True:
             try:
@@ -173,6 +174,7 @@ def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> 
             peer = _peer(connection.getpeername())
             if peer in late and peer not in busy:  # who has just asked is no longer idle
                 _reset(connection)
+                CUT_OFF.labels("idle").inc()
 
 
 def _peer(address: Address) -> Peer:

@@ -70,6 +70,13 @@ STREAMS: Final = _sum("auditplane_streams", "Long answers under way.")
 EVENTS_RECORDED: Final = Counter("auditplane_events_recorded", "Events that were recorded and acknowledged.")
 EVENTS_WAITING: Final = _sum("auditplane_events_waiting", "Events that wait to be committed.")
 CONNECTIONS: Final = _sum("auditplane_connections", "Open connections.")
+CONNECTIONS_LIMIT: Final = _sum("auditplane_connections_limit", "Connections that there may be.")
+CUT_OFF: Final = Counter(
+    "auditplane_cut_off", "Connections that asked for nothing, and readers that took nothing, too long.",
+    ["reason"],
+)  # fmt: skip
+for reason in ("idle", "stalled"):
+    CUT_OFF.labels(reason)
 COMMIT_SECONDS: Final = Histogram(
     "auditplane_commit_seconds", "Time that a commit of events took, with its sync to the disk.",
     buckets=_BUCKETS,

@@ -21,7 +21,7 @@ from auditplane import limits
 from auditplane.errors import AuditplaneError, NotAuthenticated, Unavailable
 from auditplane.http import memory
 from auditplane.http.connections import Address, break_off
-from auditplane.http.metrics import count_failure
+from auditplane.http.metrics import CUT_OFF, count_failure
 from auditplane.http.turns import Turns
 from auditplane.shares import Shares
 from auditplane.zstd import compress
@@ -222,6 +222,7 @@ class StreamedAnswer(Response):
         except ReaderGone:
             return  # the connection has ended without the end of the answer; with HTTP/2, this answer alone
         except StreamStalled:
+            CUT_OFF.labels("stalled").inc()
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
         except NotAuthenticated as error:
             _log.warning("an answer broke off: %s", error)
