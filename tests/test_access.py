@@ -332,7 +332,7 @@ def test_an_admin_may_revoke_its_own_key(tenant: Tenant) -> None:
 
 def test_keys_are_events(tenant: Tenant) -> None:
     """Who made or revoked which key: kind APIKey, the id as the name, never the secret."""
-    _, admin_secret = tenant.key("admin", description="the boss")
+    admin_id, admin_secret = tenant.key("admin", description="the boss")
     admin = tenant.client(admin_secret)
     made = admin.post(KEYS, json={"role": "writer", "description": "billing"}).json()
     admin.delete(f"{KEYS}/{made['id']}")
@@ -348,6 +348,7 @@ def test_keys_are_events(tenant: Tenant) -> None:
             "description": "billing",
             "envelope": False,
             "expires": None,
+            "key": admin_id,
         }
         assert made["key"] not in json.dumps(doc)
 

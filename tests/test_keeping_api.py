@@ -313,7 +313,7 @@ def test_a_download_is_told_of(seen: Tenant) -> None:
     }
     assert told["id"] not in answer.text
     proof = reader.get(f"{EVENTS}/{told['id']}/proof").json()
-    assert json.loads(proof["stamp"])["by"] == key_id
+    assert json.loads(proof["stamp"])["by"] == "auditplane"
     assert proof["index"] == size
 
     whole = reader.get(DOWNLOAD).text

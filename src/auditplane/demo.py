@@ -59,7 +59,7 @@ def _record_all(path: Path) -> None:
     try:
         with folder.account(DEFAULT_ACCOUNT) as store:
             for batch in _batches():
-                (result,) = log.record(store, [log.Request(batch, SYSTEM)], log.clock)
+                (result,) = log.record(store, [log.Request(batch, "demo")], log.clock)
                 if isinstance(result, Exception):
                     raise result
                 sealing.settle(store)  # each time: the file would keep the room of a long tail

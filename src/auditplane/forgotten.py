@@ -23,12 +23,17 @@ ERASED: Final = "erased"
 _MARKS: Final = (b'"resourceKind":"AuditTrail"', b'"action":"Deleted"', b'"details":{')
 
 
+def is_servers(stamp: bytes) -> bool:
+    """Whether the server recorded an event itself, of what was done: of keys, exports, what is kept."""
+    return bool(json.loads(stamp).get("by") == SYSTEM)
+
+
 def told(doc: bytes, stamp: bytes) -> Mapping[str, Any]:
     """What an event tells of what is gone: its details, or nothing."""
     if not all(mark in doc for mark in _MARKS):
         return {}
     event = decode_doc(doc)
-    if event.resourceKind != KIND or event.action != DELETED or json.loads(stamp).get("by") != SYSTEM:
+    if event.resourceKind != KIND or event.action != DELETED or not is_servers(stamp):
         return {}
     details: dict[str, Any] = json.loads(bytes(event.details))
     return details

@@ -2,9 +2,10 @@
 
 Events expire when they were committed longer ago than the retention of their account: a timestamp is never
 later than the commit, but for some microseconds. They are hidden at once, and destroyed in rounds. What a
-hold covers does not expire and can't be erased, nor does what tells of purges and erasures. What was
-destroyed keeps its place and its hash in the log, so that all proofs stay valid; `forgotten` says how the log
-accounts for it.
+hold covers does not expire and can't be erased, nor does what tells of purges and erasures; nor can anything
+else be erased that the server records itself, of keys, exports, retention and holds. What was destroyed
+keeps its place and its hash in the log, so that all proofs stay valid; `forgotten` says how the log accounts
+for it.
 """
 
 import base64
@@ -19,7 +20,7 @@ from typing import Any, Final
 from auditplane import limits, log, ulid
 from auditplane.errors import Conflict, Gone, InvalidInput, NotFound, Unavailable
 from auditplane.event import Rules, decode_doc, parse
-from auditplane.forgotten import DELETED, ERASED, KIND, PURGED_BEFORE, SYSTEM, told
+from auditplane.forgotten import DELETED, ERASED, KIND, PURGED_BEFORE, SYSTEM, is_servers
 from auditplane.query import Query, fold
 from auditplane.store import Hold, Stored
 from auditplane.store.sqlite import forgetting
@@ -35,13 +36,17 @@ EMPTY_SECONDS_MAX: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The log of an account, and who works on it: `by` is the person's name, `key` the id of an API key."""
+    """The log of an account, and who works on it: `by` is the person's name, `key` the id of an API key.
+
+    `check` raises when he may not go on, and is called before each commit of what takes long.
+    """
 
     name: str
     store: AccountStore
     clock: log.Clock
     by: str = SYSTEM
     key: str = SYSTEM
+    check: Callable[[], None] = lambda: None
 
     def request(
         self, action: str, what: str, details: Mapping[str, Any], event_id: str | None = None
@@ -202,8 +207,8 @@ def _shown(hold: Hold) -> dict[str, Any]:
 def erase(account: Account, ids: Sequence[str], *, reason: str) -> int:
     """Erases the events of some ids; returns how many there were.
 
-    Nothing is erased when one of them is on hold or part of how the log accounts for what is gone (Conflict),
-    or is not there (NotFound, Gone).
+    Nothing is erased when one of them is on hold or the server's own (Conflict), or is not there (NotFound,
+    Gone).
     """
     _check_reason(reason)
     events = {event.index: event for event in map(partial(log.stored, account.store), ids)}
@@ -216,7 +221,7 @@ def erase(account: Account, ids: Sequence[str], *, reason: str) -> int:
 def erase_user(account: Account, user: str, *, reason: str) -> int:
     """Erases the events of a user, in any case of the letters; returns how many there were.
 
-    Raises Conflict, and erases none, when one of them is on hold or is how the log accounts for what is gone.
+    Raises Conflict, and erases none, when one of them is on hold or the server's own.
     What has expired is destroyed as well.
     """
     _check_reason(reason)
@@ -257,6 +262,7 @@ def _erase(account: Account, events: Sequence[Stored], reason: str, *, is_first:
     left = list(events)
     outcome = "nothing was erased" if is_first else "only a part was erased"
     while left:
+        account.check()
         with account.store.transaction() as transaction:
             some = left[: forgetting.ERASED_AT_ONCE]
             there = [event for event in some if transaction.find(_id(event)) is not None]
@@ -278,9 +284,10 @@ def _check_may_erase(account: Account, events: Iterable[Stored], outcome: str = 
     for event in events:
         if held.keeps(decode_doc(event.doc)):
             raise Conflict(f"The event {_id(event)} is on hold, so {outcome}. Lift the hold first.")
-        if told(event.doc, event.stamp):
+        if is_servers(event.stamp):
             raise Conflict(
-                f"The event {_id(event)} says why others are gone, so it can't be erased; {outcome}."
+                f"The event {_id(event)} is the server's own, of what was done here, so it can't be erased; "
+                f"{outcome}."
             )
 
 

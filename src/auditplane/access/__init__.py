@@ -280,7 +280,7 @@ class Access:
                     (row,) = fetch(connection, _QUERIES["key_of_any_account"], (key.id,))
                 current, seen = _key(row), version
             if not current.works_at(self._clock()):
-                raise NotAuthenticated("The API key has expired, or was revoked, while the answer was sent.")
+                raise NotAuthenticated("The API key has expired, or was revoked, meanwhile.")
 
         return check
 
@@ -448,6 +448,7 @@ class Access:
             expires_us,
         )
         with self._changing() as connection:
+            self._require_working(connection, by_key)
             fetch(connection, _QUERIES["add_account"], (account, now))
             fetch(connection, _QUERIES["add_key"], row)
             self._record(key, "Created", by, by_key)
@@ -456,8 +457,9 @@ class Access:
         return key, secret
 
     def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
-        """Revokes a key of an account; raises NotFound when it has none of that id."""
+        """Revokes a key of an account; raises NotFound when it has none of that id, and Conflict."""
         with self._changing() as connection:
+            self._require_working(connection, by_key)
             rows = fetch(connection, _QUERIES["key_by_id"], (key_id, account))
             if not rows:
                 raise NotFound(f"The account {account} has no API key of this id.")
@@ -467,6 +469,12 @@ class Access:
             fetch(connection, _QUERIES["revoke_key"], (self._clock(), key_id))
             self._record(key, "Deleted", by, by_key)
         return key
+
+    def _require_working(self, connection: apsw.Connection, by_key: str) -> None:
+        """Raises NotAuthenticated when the key with which somebody changes keys has ended meanwhile."""
+        rows = fetch(connection, _QUERIES["key_of_any_account"], (by_key,))
+        if by_key != SYSTEM and not (rows and _key(rows[0]).works_at(self._clock())):
+            raise NotAuthenticated("The API key has expired, or was revoked, meanwhile.")
 
     def account_of(self, key_id: str) -> str:
         """The account of a key; raises NotFound."""
@@ -503,11 +511,12 @@ class Access:
                 "description": key.description,
                 "envelope": key.envelope,
                 "expires": None if key.expires_us is None else format_us(key.expires_us),
+                **({} if by_key == SYSTEM else {"key": by_key}),
             },
         }
         batch = parse(json.dumps(event).encode(), Rules(account=key.account))
         with self._folder.account(key.account) as store:
-            (result,) = log.record(store, [log.Request(batch, by_key)], self._clock)
+            (result,) = log.record(store, [log.Request(batch, SYSTEM)], self._clock)
         if isinstance(result, Exception):
             raise result
 
@@ -527,7 +536,8 @@ class Access:
 def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
     """Copies the keys of a data folder as they are now, but only those of these ids, to a file.
 
-    Nobody is signed in where the copy is served.
+    An account comes to be with its first key, and is copied when one of its keys is. Nobody is signed in
+    where the copy is served.
     """
     copy_database(path / CONTROL_FILE, target)
     copy = connect(target, durable=True)
@@ -536,6 +546,7 @@ def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
             for drop in ("drop_all_sessions", "drop_all_links", "drop_all_attempts"):
                 copy.execute(_QUERIES[drop]).fetchall()
             copy.execute(_QUERIES["drop_other_keys"], (json.dumps(key_ids),)).fetchall()
+            copy.execute(_QUERIES["drop_keyless_accounts"]).fetchall()
     finally:
         copy.close()
 

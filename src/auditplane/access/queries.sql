@@ -29,6 +29,8 @@ UPDATE api_key SET revoked_us = ?1 WHERE id = ?2 AND revoked_us IS NULL;
 UPDATE api_key SET last_used_us = max(coalesce(last_used_us, 0), ?1) WHERE id = ?2;
 -- name: drop_other_keys
 DELETE FROM api_key WHERE id NOT IN (SELECT value FROM json_each(?));
+-- name: drop_keyless_accounts
+DELETE FROM account WHERE name NOT IN (SELECT account FROM api_key);
 -- name: session_by_hash
 SELECT session.expires_us, id, account, role, description, envelope, api_key.created_us, api_key.expires_us,
     revoked_us, last_used_us

@@ -46,6 +46,7 @@ async def record(request: Request) -> Response:
     reading = partial(_parse, body, encoding, rules, lines=media != JSON)
     small = len(body) <= INLINE_BYTES_MAX and not encoding
     batch, size = reading() if small else await state.parse(key.account, reading)
+    state.check(request)
     bodies.hold(request.scope, size - len(body))
     del body, reading
     ids = await state.record(key.account, batch, key.id)

@@ -50,7 +50,7 @@ async def create(request: Request) -> Response:
             envelope=wanted.envelope,
         )
 
-    new, secret = await state.change(key.account, made)
+    new, secret = await state.change(key, made)
     return json_answer({**new.shown(), "key": secret}, 201)
 
 
@@ -60,8 +60,8 @@ async def revoke(request: Request) -> Response:
     key = state.key(request, Right.MANAGE, is_counted=False)
     no_parameters(request)
     key_id: str = request.path_params["id"]
-    await state.change(
-        key.account, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
+    await state.change_at_once(
+        key, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
     )
     return Response(None, 204)
 

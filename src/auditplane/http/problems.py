@@ -40,7 +40,7 @@ BUG_MESSAGE: Final = "The server failed on this request; its log says why."
 METHOD_CHARS_SHOWN: Final = 32
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
-_FOLDERS: Final = re.compile(r"(?<!\S)/\S*/(?=\S)")
+_FOLDERS: Final = re.compile(r"(?<![^\s'\"])/\S*/(?=\S)")
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from auditplane import limits
 from auditplane.access import Key
 from auditplane.errors import without_keys
 from auditplane.event import Rules, parse
-from auditplane.forgotten import KIND
+from auditplane.forgotten import KIND, SYSTEM
 from auditplane.http.metrics import EVENTS_RECORDED
 from auditplane.http.state import State
 from auditplane.http.streams import StreamedAnswer
@@ -49,7 +49,7 @@ async def tell(
     try:
         event = _event(key, what, form, filters, size)
         batch = parse(json.dumps(event).encode(), Rules(account=key.account))
-        await state.record(key.account, batch, key.id)
+        await state.record(key.account, batch, SYSTEM)
     except BaseException:
         answer.abandon()
         raise

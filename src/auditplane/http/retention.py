@@ -1,6 +1,7 @@
 """The routes of `/v1/retention`, `/v1/holds` and `/v1/erasures`, for admins of an account."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -94,7 +95,7 @@ async def place_hold(request: Request) -> Response:
             account, reason=wanted.reason, user=wanted.user, min_us=min_us, max_us=max_us
         )
 
-    return json_answer(keeping.shown_hold(await _run(state, key, place)), 201)
+    return json_answer(keeping.shown_hold(await _run(state, key, place, at_once=True)), 201)
 
 
 async def lift_hold(request: Request) -> Response:
@@ -135,14 +136,10 @@ def _admin(request: Request) -> Key:
     return key
 
 
-async def _run(state: State, key: Key, work: Callable[[keeping.Account], T]) -> T:
+async def _run(state: State, key: Key, work: Callable[[keeping.Account], T], *, at_once: bool = False) -> T:
     """Works on the account of a key, on a thread."""
-
-    def run() -> T:
-        with state.folder.account(key.account) as store:
-            return work(keeping.Account(key.account, store, state.clock, by=key.name, key=key.id))
-
-    return await state.change(key.account, run)
+    change = state.change_at_once if at_once else state.change
+    return await change(key, partial(state.on_account, key, work))
 
 
 def _decoded(body: bytes, kind: type[T], example: str) -> T:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from auditplane import limits, log
+from auditplane import keeping, limits, log
 from auditplane.access import Access, Key, Right
 from auditplane.config import Config
 from auditplane.errors import Forbidden, NotAuthenticated
@@ -112,9 +112,34 @@ class State:
             self._exposing = asyncio.create_task(gathering)
         return await asyncio.shield(self._exposing)
 
-    async def change(self, account: str, change: Callable[[], T]) -> T:
-        """Changes something of an account on a thread, in its turn; raises Unavailable."""
-        return await asyncio.wrap_future(self._changers.submit(account, change))
+    def check(self, request: Request) -> None:
+        """Raises NotAuthenticated when the key of a request has ended since: a body may take a minute."""
+        secrets, _ = _presented(request.scope["headers"])
+        self.access.authenticate(secrets.pop() if secrets else None)
+
+    async def change(self, key: Key, change: Callable[[], T]) -> T:
+        """Changes something of the account of a key on a thread, in its turn.
+
+        Raises Unavailable, and NotAuthenticated when the key has ended by then.
+        """
+        return await asyncio.wrap_future(self._changers.submit(key.account, self._checked(key, change)))
+
+    async def change_at_once(self, key: Key, change: Callable[[], T]) -> T:
+        """The same, but in no turn: what protects an account does not wait for what somebody does to it."""
+        return await asyncio.to_thread(self._checked(key, change))
+
+    def on_account(self, key: Key, work: Callable[[keeping.Account], T]) -> T:
+        """What some work on the account of a key gives, which ends soon after the key has."""
+        with self.folder.account(key.account) as store:
+            check = self.access.watch(key)
+            return work(keeping.Account(key.account, store, self.clock, by=key.name, key=key.id, check=check))
+
+    def _checked(self, key: Key, change: Callable[[], T]) -> Callable[[], T]:
+        def run() -> T:
+            self.access.watch(key)()
+            return change()
+
+        return run
 
     async def parse(self, account: str, reading: Callable[[], T]) -> T:
         """Reads a large body on a thread, in the turn of an account; raises Unavailable."""

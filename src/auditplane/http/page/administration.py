@@ -1,6 +1,7 @@
 """What the pages for admins share: who may see them, and how a change is asked for."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -24,16 +25,14 @@ async def change(request: Request) -> tuple[State, Session, Mapping[str, str]]:
     """The same for a change, with the fields of its form; raises Forbidden for one of another site, too."""
     state, session = admin(request)
     fields = await forms.read(request)
+    sessions.session(request, is_counted=False)  # it may have ended while the form was sent
     sessions.check_csrf(request, session, fields.get(sessions.CSRF_FIELD, ""))
     return state, session, fields
 
 
-async def on_account(state: State, session: Session, work: Callable[[keeping.Account], T]) -> T:
+async def on_account(
+    state: State, session: Session, work: Callable[[keeping.Account], T], *, at_once: bool = False
+) -> T:
     """What some work on the account of a session gives, done on a thread."""
-    key = session.key
-
-    def run() -> T:
-        with state.folder.account(key.account) as store:
-            return work(keeping.Account(key.account, store, state.clock, by=key.name, key=key.id))
-
-    return await state.change(key.account, run)
+    change = state.change_at_once if at_once else state.change
+    return await change(session.key, partial(state.on_account, session.key, work))

@@ -32,7 +32,7 @@ async def create(request: Request) -> Response:
     try:
         new = _asked(fields)
         made = await state.change(
-            session.key.account,
+            session.key,
             lambda: state.access.create(
                 account=session.key.account,
                 by=session.key.name,
@@ -71,8 +71,8 @@ async def revoke(request: Request) -> Response:
     state, session, _ = await change(request)
     key_id: str = request.path_params["id"]
     key = session.key
-    await state.change(
-        key.account, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
+    await state.change_at_once(
+        key, lambda: state.access.revoke(key_id, account=key.account, by=key.name, by_key=key.id)
     )
     return redirect(f"/keys?revoked={key_id}")
 

@@ -89,6 +89,7 @@ async def place_hold(request: Request) -> Response:
                 min_us=min_us,
                 max_us=max_us,
             ),
+            at_once=True,
         )
     except InvalidInput as error:
         return await _page(request, state, session, 400, fields, hold_problems=error.messages)

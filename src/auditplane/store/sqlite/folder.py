@@ -230,7 +230,9 @@ def write_secret(path: Path, secret: str) -> None:
         unfinished.unlink(missing_ok=True)
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(descriptor, f"{secret}\n".encode())
+            left = f"{secret}\n".encode()
+            while left:  # a disk that is nearly full takes a part
+                left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
