@@ -349,9 +349,9 @@ class Model:
         return event_id in self.by_id and self.by_id[event_id].index in self.erased
 
     def _is_known(self, event_id: str | None) -> bool:
-        """Whether an event of this id is there; what has expired leaves it free."""
+        """Whether an event of this id is there; what has expired leaves it free once it is destroyed."""
         kept = self.by_id.get(event_id or "")
-        return kept is not None and self.is_shown(kept)
+        return kept is not None and kept.index not in self.erased | self.purged
 
     def _repeats(self, given: Spec, kept: Kept) -> bool:
         """Whether every member that the caller gave is that of the stored event."""

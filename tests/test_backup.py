@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from auditplane import backup, log, merkle, rotation, signing
-from auditplane.access import Access, Role
+from auditplane.access import Access, Role, look_at
 from auditplane.checkpoint import open_checkpoint
 from auditplane.errors import (
     AuditplaneError,
@@ -37,7 +37,7 @@ from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import fetch
-from auditplane.store.sqlite.folder import DataFolder
+from auditplane.store.sqlite.folder import DataFolder, accounts_in, write_secret
 from engine_model import START_US, spec
 from server import make_key, run, start
 from test_api_log import ask, checkpoint, got, recorded, verifier
@@ -104,6 +104,31 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # A backup.
+
+
+def test_an_account_that_comes_to_be_meanwhile_is_not_in_it(data: Path, tmp_path: Path) -> None:
+    """Neither its log nor its keys nor its name: what is restored lacks nothing that it speaks of."""
+    folder = DataFolder(data)
+    access = Access(folder, clock)
+    with backup.begun(folder, access, clock) as wanted:
+        access.create(account="newcomer", role=Role.ADMIN, by="tests")
+        key = signing.log_key(data, None, None)
+        backup.make(data, wanted, tmp_path / "backup", key, with_key=True)
+    access.close()
+    folder.close()
+    backup.restore(tmp_path / "backup", tmp_path / "restored", clock)
+    assert look_at(tmp_path / "restored") == (sorted(ACCOUNTS), [])
+    assert accounts_in(tmp_path / "restored") == sorted(ACCOUNTS)
+
+
+def test_a_small_file_is_written_wholly_where_the_disk_takes_a_part_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is nearly full does: a manifest was cut off, and the backup said to be whole."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    write_secret(tmp_path / "file", "x" * 100)
+    assert (tmp_path / "file").read_text() == "x" * 100 + "\n"
 
 
 def test_a_backup_holds_what_there_is_and_restores_to_it(data: Path, tmp_path: Path) -> None:

@@ -354,6 +354,27 @@ def test_a_hold_keeps_what_it_covers_and_no_more(store: AccountStore) -> None:
     assert told[0]["details"] == {"hold": hold.id, "reason": "case 7", "user": "ZOË"}
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_id_stands_for_one_event_also_after_that_expired(store: AccountStore, sealed: bool) -> None:
+    """As long as it is hidden, a hold may show it again: the id is not free before it is destroyed."""
+    own_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    later = START_US + 2 * DAY_US
+    given = spec(0, id=own_id, user="zoë")
+    record(store, [given])
+    if sealed:
+        sealing.settle(store)
+    keeping.set_retention(account(store, later), 1)
+    size = store.size()
+    assert log.count(store, Query(users=("zoë",))) == 0
+    assert record(store, [given], later) == [own_id]
+    with pytest.raises(Conflict, match="recorded before with other content"):
+        record(store, [{**given, "description": "another"}], later)
+    assert store.size() == size
+    keeping.place_hold(account(store, later), reason="case 7", user="zoë", min_us=None, max_us=None)
+    assert log.count(store, Query(users=("zoë",))) == 1
+    assert decode_doc(log.get(store, own_id)).user == "zoë"
+
+
 def test_a_hold_on_the_account_keeps_everything(store: AccountStore) -> None:
     record(store, [spec(at) for at in range(50)])
     keeping.place_hold(account(store), reason="case 7", user=None, min_us=None, max_us=None)

@@ -139,6 +139,7 @@ def test_a_bug_tells_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> 
             "The database in /srv/x/accounts is damaged: a page.",
             "The database in …/accounts is damaged: a page.",
         ),
+        ("Is a directory: '/srv/x/yep.lock'", "Is a directory: '…/yep.lock'"),
         ("/etc/audit plane/log.key can't be read", "…/audit plane/log.key can't be read"),
         ("Ask for /sign-in or a/b, at 1/2.", "Ask for /sign-in or a/b, at 1/2."),
     ],

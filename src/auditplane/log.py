@@ -176,7 +176,7 @@ def _known(transaction: Transaction, batch: Batch) -> set[int]:
         event = batch.events[position]
         event_id = event.id or ""
         earlier = first.setdefault(event_id, position)
-        stored = transaction.find(event_id)
+        stored = transaction.find_stored(event_id)  # a hold may show again what has expired
         if stored is None and transaction.was_erased(event_id):
             raise Conflict(
                 f"events[{position}].id: {event_id} was erased and can't be recorded again; "

@@ -368,13 +368,20 @@ class AccountStore:
 
     def find(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view, unless it has expired."""
+        stored = self.find_stored(connection, event_id)
+        if stored is None or not shown_in(connection).event(stored.index, stored.doc):
+            return None
+        return stored
+
+    def find_stored(self, connection: apsw.Connection, event_id: str) -> Stored | None:
+        """The event of an id in a view, also one that has expired and is not destroyed yet."""
         key = one(connection, QUERIES["given_key"], (event_id.encode(),))
         if key is None:
             key = ulid.key_of(event_id)
         stored = None if key is None else self.at(connection, key)
         if stored is None or not stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
             return None
-        return stored if shown_in(connection).event(stored.index, stored.doc) else None
+        return stored
 
     def was_erased(self, connection: apsw.Connection, event_id: str) -> bool:
         """Whether an event of this id was erased, in a view."""
@@ -481,6 +488,11 @@ class Transaction:
         """The event of an id, stored or added here."""
         stored = self._given.get(event_id)
         return self._store.find(self.connection, event_id) if stored is None else stored
+
+    def find_stored(self, event_id: str) -> Stored | None:
+        """The same, also one that has expired and is not destroyed yet."""
+        stored = self._given.get(event_id)
+        return self._store.find_stored(self.connection, event_id) if stored is None else stored
 
     def was_erased(self, event_id: str) -> bool:
         """Whether an event of this id was erased."""
