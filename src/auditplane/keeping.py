@@ -39,6 +39,7 @@ class Account:
     """The log of an account, and who works on it: `by` is the person's name, `key` the id of an API key.
 
     `check` raises when he may not go on, and is called before each commit of what takes long.
+    Where the clock is not trusted, `may_expire` is false, and nothing is hidden.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Account:
     by: str = SYSTEM
     key: str = SYSTEM
     check: Callable[[], None] = lambda: None
+    may_expire: bool = True
 
     def request(
         self, action: str, what: str, details: Mapping[str, Any], event_id: str | None = None
@@ -97,7 +99,7 @@ def expire(account: Account, default_days: int) -> int | None:
     """Hides what has expired; returns when the next event will, in microseconds since 1970, if one will."""
     own = forgetting.retention_days(account.store)
     kept_us = (default_days if own is None else own) * DAY_US
-    if not kept_us:
+    if not kept_us or not account.may_expire:
         return None
     left_us = forgetting.expire(account.store, account.clock() - kept_us)
     return None if left_us is None else left_us + kept_us

@@ -63,6 +63,10 @@ DRAIN_SECONDS_MAX = 5.0
 # What is kept.
 RETENTION_DAYS_MAX = 36_500
 REASON_CHARS_MAX = 256
+# A clock that is ahead of what it should say destroys nothing until it has stayed so.
+CLOCK_STEP_SECONDS_MAX = 60 * 60
+CLOCK_OFF_SECONDS_MAX = 24 * 60 * 60
+CLOCK_TRUST_SECONDS = 24 * 60 * 60
 
 # Keys.
 KEY_DESCRIPTION_CHARS_MAX = 256

@@ -48,12 +48,14 @@ def opened_account(data: str | None, account: str = DEFAULT_ACCOUNT) -> "Iterato
     """The log of an account, worked on by whoever runs the command; raises NotFound when there is none."""
     from auditplane.keeping import Account
     from auditplane.log import clock
+    from auditplane.store.sqlite.folder import may_expire
 
     with opened(data) as (folder, _):
         if not folder.has_log(account):
             raise NotFound(f"There is no account {account} in {folder.path}.")
         with folder.account(account) as store:
-            yield Account(account, store, clock, by=operator())
+            trusted = may_expire(folder.path, clock())
+            yield Account(account, store, clock, by=operator(), may_expire=trusted)
 
 
 def operator() -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from auditplane.doctor.finding import Finding, Look, ok, warn, wrong
 from auditplane.signing import KEY_FILE
 from auditplane.store.sqlite.database import ROOM_BYTES_MIN
-from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, BACKUP_FILE, RESTORING
+from auditplane.store.sqlite.folder import ACCOUNT_NAME, ACCOUNTS, BACKUP_FILE, CLOCK_FILE, RESTORING
 
 PROBE_FILE: Final = "doctor.probe"
 PROBE_BYTES: Final = 4_096
@@ -39,7 +39,7 @@ LAYERS: Final = frozenset(("overlay", "aufs"))
 _OURS: Final = re.compile(
     r"lock|workers\.lock|control\.db(-wal|-shm|-journal)?|control\.version|admin\.key|health|metrics|rates|"
     r"log\.(key|key\.next|retired|lock)|lost\+found|doctor\.probe|"
-    rf"{re.escape(BACKUP_FILE)}|{ACCOUNTS}|{RESTORING}"
+    rf"{re.escape(BACKUP_FILE)}|{re.escape(CLOCK_FILE)}(\.new)?|{ACCOUNTS}|{RESTORING}"
 )
 _OF_ACCOUNTS: Final = re.compile(rf"{ACCOUNT_NAME.pattern}\.(db(-wal|-shm|-journal)?|lock|verified)")
 

@@ -41,7 +41,17 @@ from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import bound_caches
-from auditplane.store.sqlite.folder import ACCOUNTS, RESTORING, DataFolder, accounts_in, hold
+from auditplane.store.sqlite.folder import (
+    ACCOUNTS,
+    RESTORING,
+    DataFolder,
+    NotedClock,
+    accounts_in,
+    hold,
+    last_write_us,
+    note_clock,
+    noted_clock,
+)
 from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
 from auditplane.times import SECOND_US
 
@@ -50,6 +60,7 @@ KEEPER_SHARE_MAX: Final = 0.05
 KEEPER_RETRY_SECONDS: Final = 1.0
 MEASURE_SECONDS: Final = 0.5
 FIRST_LOOK_SECONDS_MAX: Final = 1.0
+CLOCK_NOTE_SECONDS: Final = 600.0
 DUE_SECONDS_MAX: Final = 0.25
 SIGNAL_SECONDS_MAX: Final = 0.3
 SETTLE_SECONDS_MAX: Final = 1.5
@@ -96,12 +107,14 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     memory.give_back_regularly()
     try:
         _wait_for_orphans(config.data)
+        known = _known_clock(config.data)  # before anything is written
         _look_behind_logs(folder)
         address = listening.address(config)
         admin_key = _prepare(folder)
         prepare(folder, config.log_name, config.log_key, clock)
         _make_room_for_metrics(config.data / "metrics")
-        keeper = Keeper(folder, Expiry(config.retention_days, clock), tls_ends_us=tls.ends_us if tls else 0)
+        expiry = Expiry(config.retention_days, clock, known)
+        keeper = Keeper(folder, expiry, tls_ends_us=tls.ends_us if tls else 0)
         keeper.look_first()
         keeper.start()
         try:
@@ -297,6 +310,15 @@ def _look_behind_logs(folder: DataFolder) -> None:
                 _log.warning("%s: %s", name, told_of_commits_behind(commits))
 
 
+def _known_clock(path: Path) -> NotedClock:
+    """What the folder tells of the clock; one that has neither a note nor a database tells nothing."""
+    noted = noted_clock(path)
+    if noted is not None:
+        return noted
+    written_us = last_write_us(path)
+    return NotedClock(clock() if written_us is None else written_us)
+
+
 def _wait_for_orphans(path: Path) -> None:
     """Waits for workers of a server that was killed; raises FolderInUse when they stay."""
     descriptor = os.open(path / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -372,6 +394,8 @@ class Keeper:
         self._troubles: dict[str, str] = {}
         self._unsealed: dict[str, int] = {}
         self._wal_bytes: dict[str, int] = {}
+        self._clock_was_ahead = False
+        self._clock_noted = -CLOCK_NOTE_SECONDS
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper")
 
@@ -380,6 +404,7 @@ class Keeper:
 
         The thread comes to the others at once. To open an account takes a millisecond.
         """
+        self._look_at_clock()
         deadline = time.monotonic() + FIRST_LOOK_SECONDS_MAX
         for name in self._folder.accounts():
             mark = self._folder.wal_mark(name)
@@ -396,6 +421,7 @@ class Keeper:
         """Ends, and settles the accounts that were written to, as far as the time allows."""
         self._stopping.set()
         self._thread.join()
+        self._note_clock()
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         for name in self._folder.accounts():
             if time.monotonic() > deadline:
@@ -439,6 +465,7 @@ class Keeper:
         """
         worked = more = False
         began = time.monotonic()
+        self._look_at_clock()
         names = self._folder.accounts()
         self._forget_all_but(names)
         for name in names:
@@ -459,6 +486,19 @@ class Keeper:
                     more = True
                     self._again.add(name)
         return worked, more
+
+    def _look_at_clock(self) -> None:
+        """Sees whether the clock is trusted, and notes that where it changes, and now and then."""
+        is_ahead = self._expiry.look_at_clock() is None
+        if is_ahead != self._clock_was_ahead or time.monotonic() >= self._clock_noted + CLOCK_NOTE_SECONDS:
+            self._clock_was_ahead = is_ahead
+            self._note_clock()
+
+    def _note_clock(self) -> None:
+        """Notes what is known of the clock, for the next start and for who sets a retention."""
+        self._clock_noted = time.monotonic()
+        with contextlib.suppress(AuditplaneError):  # what is older is as safe
+            note_clock(self._folder.path, self._expiry.known)
 
     def _forget_all_but(self, names: Sequence[str]) -> None:
         """Forgets what was noted of accounts that are gone."""

@@ -20,7 +20,7 @@ from auditplane.http.rates import Rates
 from auditplane.http.streams import MakeSteps, Steps, StreamedAnswer, Streams
 from auditplane.http.turns import Turns
 from auditplane.signing import KeyFile, LogKey
-from auditplane.store.sqlite.folder import DataFolder
+from auditplane.store.sqlite.folder import DataFolder, may_expire
 
 T = TypeVar("T")
 
@@ -130,9 +130,14 @@ class State:
 
     def on_account(self, key: Key, work: Callable[[keeping.Account], T]) -> T:
         """What some work on the account of a key gives, which ends soon after the key has."""
+        trusted = may_expire(self.folder.path, self.clock())
+        check = self.access.watch(key)
         with self.folder.account(key.account) as store:
-            check = self.access.watch(key)
-            return work(keeping.Account(key.account, store, self.clock, by=key.name, key=key.id, check=check))
+            return work(
+                keeping.Account(
+                    key.account, store, self.clock, key.name, key.id, check=check, may_expire=trusted
+                )
+            )
 
     def _checked(self, key: Key, change: Callable[[], T]) -> Callable[[], T]:
         def run() -> T:

@@ -10,6 +10,7 @@
     DIR/log.retired        verifier keys of those that signed before it, if any
     DIR/log.lock           held by a backup, or by whoever changes that key
     DIR/backup.last        when the last backup was begun that came to its end
+    DIR/clock.trusted      what the clock said when it was last trusted, see `NotedClock`
     DIR/restoring/         what is not yet restored; the folder is of no use as long as it is there
 
 Folders have mode 0700, files 0600.
@@ -23,13 +24,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from auditplane import limits
 from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import make_folder, sync_folder, translated
 from auditplane.store.sqlite.statements import MIGRATIONS
-from auditplane.times import format_us, parse_rfc3339
+from auditplane.times import SECOND_US, format_us, parse_rfc3339
 
 # The database header; `user_version` in it (SQLite, "Database File Format", section 1.3).
 _HEADER_BYTES = 100
@@ -38,6 +40,7 @@ _FORMAT = slice(60, 64)
 ACCOUNTS = "accounts"
 RESTORING = "restoring"
 BACKUP_FILE = "backup.last"
+CLOCK_FILE = "clock.trusted"
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -221,6 +224,49 @@ def last_backup_us(path: Path) -> int | None:
         return parse_rfc3339((path / BACKUP_FILE).read_text("ascii").strip())
     except (OSError, ValueError):
         return None
+
+
+class NotedClock(NamedTuple):
+    """The newest moment that is surely past, in microseconds since 1970.
+
+    `distrusted_seconds` tells for how long a server has distrusted a clock that says a later one, if it does.
+    """
+
+    us: int
+    distrusted_seconds: float | None = None
+
+
+def note_clock(path: Path, known: NotedClock) -> None:
+    """Notes what is known of the clock; raises StorageFull and StoreError."""
+    distrusted = "" if known.distrusted_seconds is None else f" {known.distrusted_seconds:.0f}"
+    write_secret(path / CLOCK_FILE, format_us(known.us) + distrusted)
+
+
+def noted_clock(path: Path) -> NotedClock | None:
+    """What a server has noted of the clock, if one has."""
+    try:
+        at, *distrusted = (path / CLOCK_FILE).read_text("ascii").split()
+        return NotedClock(parse_rfc3339(at), *map(int, distrusted[:1]))
+    except (OSError, ValueError):
+        return None
+
+
+def may_expire(path: Path, now_us: int) -> bool:
+    """Whether a clock that says `now_us` is trusted, as far as the folder tells: with no note it is."""
+    noted = noted_clock(path)
+    if noted is None:
+        return True
+    return noted.distrusted_seconds is None and now_us <= noted.us + limits.CLOCK_OFF_SECONDS_MAX * SECOND_US
+
+
+def last_write_us(path: Path) -> int | None:
+    """When a database in the folder was last written to, as its file says; None when there is none."""
+    written: list[int] = []
+    for folder in (path, path / ACCOUNTS):
+        for file in (*folder.glob("*.db"), *folder.glob("*.db-wal")):
+            with suppress(OSError):  # whoever closes a database last removes its log
+                written.append(file.stat().st_mtime_ns // 1_000)
+    return max(written, default=None)
 
 
 def write_secret(path: Path, secret: str) -> None:
