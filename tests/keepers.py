@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec import Raw
+
 from auditplane import keeping, log
-from auditplane.event import Rules, parse
+from auditplane.event import Batch, Rules, parse
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import DAY_US
-from tenants import Json
+from tenants import Json, event
 
 T = TypeVar("T")
 SECONDS_MAX = 30.0
@@ -36,12 +38,27 @@ def record_old(data: Path, account: str, days: float, given: Sequence[Json]) -> 
 
     def record(opened: keeping.Account) -> list[str]:
         batch = parse(json.dumps(given).encode(), Rules(account=account))
-        (result,) = log.record(opened.store, [log.Request(batch, "test")], days_ago(days))
-        if isinstance(result, Exception):
-            raise result
-        return list(result)
+        return _recorded(opened, batch, days_ago(days))
 
     return work(data, account, record)
+
+
+def record_unchecked(data: Path, account: str, details: bytes) -> str:
+    """Records an event with details that nobody checks, as an older version may have taken them."""
+
+    def record(opened: keeping.Account) -> str:
+        batch = parse(json.dumps(event()).encode(), Rules(account=account))
+        batch.events[0].details = Raw(details)
+        return _recorded(opened, batch, log.clock)[0]
+
+    return work(data, account, record)
+
+
+def _recorded(opened: keeping.Account, batch: Batch, clock: log.Clock) -> list[str]:
+    (result,) = log.record(opened.store, [log.Request(batch, "test")], clock)
+    if isinstance(result, Exception):
+        raise result
+    return list(result)
 
 
 def wait_for(found: Callable[[], T | None]) -> T:

@@ -26,6 +26,16 @@ def texts(low: int, high: int) -> st.SearchStrategy[str]:
 
 ulids = st.from_regex(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", fullmatch=True)
 moments = st.integers(0, 2_000_000_000_000_000)
+# Around the end of doubles, which is between 1.797693134862315807e308 and ...808e308.
+_EDGES = (
+    "1e308", "1e309", "-1E400", "1e-400", "0e9999", "1.7976931348623157e308", "-1.7976931348623158e+308",
+    "1.797693134862315807e308", "1.7976931348623158079e308", "1.797693134862315808e308",
+    "0.00000000000000000000000001e334", "9007199254740993.0",
+)  # fmt: skip
+number_texts = st.sampled_from(_EDGES) | st.from_regex(
+    r"-?(0|[1-9][0-9]{0,70})(\.[0-9]{1,70})?([eE][+-]?[0-9]{1,4})?", fullmatch=True
+)
+"""Numbers as JSON has them, some of them beyond what may be recorded."""
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 details = st.dictionaries(
     texts(0, 5),

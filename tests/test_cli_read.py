@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from auditplane.cli import forms
 from auditplane.cli.commands import app
@@ -23,9 +25,10 @@ from auditplane.cli.filters import Filters
 from auditplane.client import Client, Filter
 from auditplane.times import DAY_US, SECOND_US, format_us, parse_rfc3339
 from cutting import cutting_proxy
+from keepers import record_unchecked
 from remote import Remote
 from server import PROGRAM, free_port, start
-from strategies import docs
+from strategies import docs, number_texts
 from tenants import Json, Tenant, clock, event, events, ids
 
 # What a terminal would act on.
@@ -210,6 +213,53 @@ def test_long_keys_and_large_numbers_are_yaml_too() -> None:
     doc = json.dumps({"id": "x", "details": details}).encode()
     forms.Yaml(out).write([doc])
     assert yaml.safe_load(out.getvalue()) == [json.loads(doc)]
+
+
+def yaml_number(text: str) -> str:
+    """How a number of details is written as YAML."""
+    out = io.BytesIO()
+    forms.Yaml(out).write([f'{{"id":"x","details":{{"n":[{text}]}}}}'.encode()])
+    start, end = '- id: "x"\n  details: {"n": [', "]}\n"
+    shown = out.getvalue().decode()
+    assert shown.startswith(start)
+    assert shown.endswith(end)
+    return shown[len(start) : -len(end)]
+
+
+@given(number_texts)
+@example("9" * 5_000)
+def test_a_number_is_the_same_number_in_yaml_however_it_is_written(text: str) -> None:
+    """A number to a reader of YAML 1.1 too, digit by digit what was recorded."""
+    shown = yaml_number(text)
+    assert Decimal(shown) == Decimal(text)
+    assert Decimal(shown).is_signed() == Decimal(text).is_signed()
+    kind = "float" if set(text) & set(".eE") else "int"
+    assert yaml.compose(shown).tag == f"tag:yaml.org,2002:{kind}"
+    assert "e" in shown or shown == text
+
+
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_as_most_programs_write_it_stays_so_in_yaml(number: float) -> None:
+    """But for the point that YAML 1.1 wants."""
+    text = json.dumps(number)
+    assert yaml_number(text) == (text if "." in text else text.replace("e", ".0e"))
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml", "csv", "raw", "ndjson"])
+def test_numbers_that_were_recorded_before_they_were_refused_are_shown(
+    tenant: Tenant, remote: Remote, output: str
+) -> None:
+    """Digit by digit, beside all other events."""
+    tenant.record(*events(2))
+    digits = "9" * 5_000
+    record_unchecked(tenant.server.data, tenant.account, f'{{"n":[1e400,{digits}]}}'.encode())
+    shown = remote.output("get", "audit-events", "-o", output)
+    if output != "table":
+        assert ("1.0e+400" if output == "yaml" else "1e400") in shown
+        assert digits in shown
+    if output == "yaml":
+        listed = yaml.load(shown, yaml.BaseLoader)  # noqa: S506 - it makes texts only
+        assert sum(one["resourceKind"] == "Source" for one in listed) == 3
 
 
 @contextmanager

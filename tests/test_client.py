@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from auditplane.client import Client, ConnectionLost, Filter, Refused
 from auditplane.errors import InvalidConfig
 from cutting import Scripted, answer, cutting_proxy
+from keepers import record_unchecked
 from server import start
+from strategies import number_texts
 from tenants import Tenant, event, events, events_of, ids
 
 SECRET = "ap_0123456789secret"
@@ -42,6 +46,33 @@ def test_what_is_recorded_is_read_again(tenant: Tenant, client: Client) -> None:
     assert b"".join(client.download("raw")).count(b"\r\n") == client.count() + 1
     assert list(client.events(Filter(users=("nobody",)))) == []
     assert list(client.lines(where, limit=0)) == []
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(number_texts, max_size=9))
+def test_numbers_come_back_as_python_reads_them_and_their_lines_as_they_were(
+    client: Client, numbers: list[str]
+) -> None:
+    taken = [number for number in numbers if len(number) <= 64 and abs(float(number)) < float("inf")]
+    text = f'{{"n":[{",".join(taken)}]}}'
+    (recorded,) = client.record_json(json.dumps(event()).encode()[:-1] + f',"details":{text}}}'.encode())
+    assert client.get(recorded)["details"] == json.loads(text)
+    assert next(client.events(limit=1))["details"] == json.loads(text)
+    assert next(client.lines(limit=1)).endswith(f'"details":{text}}}'.encode())
+
+
+def test_numbers_that_were_recorded_before_they_were_refused_are_read(tenant: Tenant, client: Client) -> None:
+    """Beyond int and float as texts; they keep nobody from the events beside them."""
+    (before,) = tenant.record(event())
+    text = f'{{"n":[1e400,-1.5E999,{"9" * 5_000},{"9" * 400},-1.5,7,{{"m":1e5}}]}}'
+    odd = record_unchecked(tenant.server.data, tenant.account, text.encode())
+    (after,) = tenant.record(event())
+    expected = {"n": ["1e400", "-1.5E999", "9" * 5_000, int("9" * 400), -1.5, 7, {"m": 1e5}]}
+    assert client.get(odd)["details"] == expected
+    found = {one["id"]: one.get("details") for one in client.events()}
+    assert found[odd] == expected
+    assert {before, after} < found.keys()
+    assert text.encode() in b"".join(client.lines())
 
 
 def test_each_member_of_a_filter_is_asked_for(tenant: Tenant, client: Client) -> None:
@@ -207,9 +238,10 @@ def test_other_answers_are_errors_of_one_line(told: bytes, expected: type[Except
     assert SECRET not in str(caught.value)
 
 
-def test_a_line_that_is_no_event_is_an_error() -> None:
+@pytest.mark.parametrize("line", [b"nonsense", b"[1e400]", b'{"a":1e400', b'{"a":1e400,"b":"\xff"}', b"[]"])
+def test_a_line_that_is_no_event_is_an_error(line: bytes) -> None:
     """Whatever it claims to be."""
-    server = Scripted([answer("200 OK", b"{}\nnonsense\n", media="application/x-ndjson")])
+    server = Scripted([answer("200 OK", b"{}\n%b\n" % line, media="application/x-ndjson")])
     with Client(server.url, SECRET) as client:
         found = client.events()
         assert next(found) == {}

@@ -1,6 +1,7 @@
 """The event: what is taken, what is refused and how that is explained, and the bytes that are kept."""
 
 import json
+import math
 import random
 import re
 import time
@@ -8,8 +9,10 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,7 +35,7 @@ from auditplane.event import (
     parse,
     problems,
 )
-from strategies import AWKWARD, Json, details, docs, events, letters, recorded, texts, to_json
+from strategies import AWKWARD, Json, details, docs, events, letters, number_texts, recorded, texts, to_json
 
 RULES = Rules()
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"]
@@ -526,16 +529,62 @@ def test_a_composed_description_is_itself_right(name: str, action: str, configur
 
 
 NUMBERS = """
-    0 -0 1.10 -0.0 1E400 1e5 1.0E-7 0.00000000010 -9999999999999999999 18446744073709551616
-    9999999999999999999999999999999999999999 0.1000000000000000055511151231257827 1e99999999999999999999
+    0 -0 1.10 -0.0 1E308 1e5 1.0E-7 0.00000000010 -9999999999999999999 18446744073709551616
+    9999999999999999999999999999999999999999 0.1000000000000000055511151231257827 1e-99999999999999999999
 """
 
 
-@pytest.mark.parametrize("number", [*NUMBERS.split(), "9" * 5_000])
+@pytest.mark.parametrize("number", [*NUMBERS.split(), "9" * 64])
 def test_details_keep_every_digit_of_a_number(number: str) -> None:
     assert kept_details(f'{{"n" : [{number} , {number}], "m" : {number}}}') == (
         f'{{"n":[{number},{number}],"m":{number}}}'
     )
+
+
+DOUBLES_END = 2**1024 - 2**970
+"""The least number that is rounded to infinity."""
+
+
+def is_number(text: str) -> bool:
+    return len(text) <= 64 and abs(Decimal(text)) < DOUBLES_END
+
+
+@given(number_texts, st.sampled_from(["[~]", "~", '{"b":[1,~]}', "[" * 30 + "~" + "]" * 30]))
+def test_a_number_is_taken_if_it_is_a_finite_double_and_not_too_long(number: str, place: str) -> None:
+    """What is taken can be read by msgspec and by `json`; wherever another stands, it is refused."""
+    text = f'{{"a":{place.replace("~", number)},"b":2}}'
+    if is_number(number):
+        assert kept_details(text) == text
+        assert msgspec.json.decode(text) == json.loads(text)
+        assert math.isfinite(float(number))
+    else:
+        [sentence] = refusal(b"[%b,%b]" % (ONE, with_details(text)))
+        assert sentence.startswith("events[1].details: holds ")
+        assert members_named(problems(with_details(text), RULES)) == {"details"}
+
+
+@given(number_texts, st.text("0123456789eE+-.", max_size=99))
+def test_digits_in_texts_and_keys_and_what_is_replaced_are_no_numbers(number: str, digits: str) -> None:
+    text = f'{{"a{number}":"{number}","b":[{{"{digits}":"\\"{digits}"}},"{"9" * 400}"]}}'
+    assert kept_details(text) == text
+    assert kept_details(f'{{"token":{number}}}') == f'{{"token":"{REDACTED}"}}'
+
+
+@pytest.mark.parametrize(
+    "number", ["1" + "0" * 63, "-" + "1" * 63, "0." + "0" * 62, "1." + "1" * 57 + "e-400"]
+)
+def test_a_number_may_have_64_characters_and_not_one_more(number: str) -> None:
+    assert kept_details(f'{{"n":{number}}}') == f'{{"n":{number}}}'
+    longer = number + "0"
+    assert refusal(with_details(f'{{"n":{longer}}}')) == [
+        "events[0].details: holds a number of 65 characters; send one of more than 64 as a text"
+    ]
+
+
+def test_a_number_that_is_too_large_is_named() -> None:
+    assert refusal(with_details('{"n":-1E400}')) == [
+        "events[0].details: holds the number -1E400, which is too large; the largest is about 1.8e308"
+    ]
 
 
 @given(details)

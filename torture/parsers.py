@@ -301,6 +301,7 @@ def _events() -> list[Parser]:
     objects = [
         to_json(EVENT["details"]),
         b'{"a":{"b":{"c":[[[{"token":"x"}]]]}},"before":"x\\ny","after":[]}',
+        b'{"a":[1.7976931348623157e308,-2E-99,9007199254740993.0,18446744073709551616]}',
     ]
     alike = (b'{"after":[1' + b",2,1" * 450 + b'],"before":[1', b",1", b"]}")
     members = [name.encode() for name in EVENT]
@@ -351,6 +352,7 @@ def _details(data: bytes) -> None:
     raw = bytes(clean_details(data, SECRET_WORDS))
     if raw:
         must(bytes(clean_details(raw, SECRET_WORDS)) == raw, "what is stored is not what was read")
+        msgspec.json.decode(raw)
         details.tree(raw)
         details.comparison(raw)
 

@@ -8,6 +8,7 @@ members in the contract's order, no blanks, absent members left out, encoded onc
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -280,8 +281,9 @@ def compose(event: Event) -> str:
 def clean_details(raw: bytes, secret_words: Sequence[str]) -> Raw:
     """The details to store for those given as JSON; absent for `null`.
 
-    Raises InvalidInput when they are not a JSON object, hold a key twice or a lone surrogate, are nested
-    too deep, or are longer than DETAILS_BYTES_MAX once compact. What is replaced is not looked at.
+    Raises InvalidInput when they are not a JSON object, hold a key twice, a lone surrogate or a number that
+    is no finite double or longer than NUMBER_CHARS_MAX, are nested too deep, or are longer than
+    DETAILS_BYTES_MAX once compact. What is replaced is not looked at.
     """
     try:
         if len(raw) > _DETAILS_ESCAPED_BYTES_MAX:
@@ -316,12 +318,20 @@ def _too_deep() -> InvalidInput:
 
 
 class _Repetitive(dict[str, Any]):
-    """A JSON object that holds `key` more than once."""
+    """A JSON object that holds a key more than once; `fault` says which."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
         seen: set[str] = set()
-        self.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        self.fault = f"holds the key {_quote(key)} twice in one object"
+
+
+@dataclass(frozen=True, slots=True)
+class _OddNumber:
+    """A number that many readers can't read; `fault` says why."""
+
+    fault: str
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -329,14 +339,32 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else _Repetitive(pairs)
 
 
+def _int(text: str) -> Raw | _OddNumber:
+    return Raw(text) if len(text) <= limits.NUMBER_CHARS_MAX else _too_long(text)
+
+
+def _float(text: str) -> Raw | _OddNumber:
+    if len(text) > limits.NUMBER_CHARS_MAX:
+        return _too_long(text)
+    if math.isinf(float(text)):
+        return _OddNumber(f"holds the number {text}, which is too large; the largest is about 1.8e308")
+    return Raw(text)
+
+
+def _too_long(text: str) -> _OddNumber:
+    bound = limits.NUMBER_CHARS_MAX
+    return _OddNumber(f"holds a number of {len(text):,} characters; send one of more than {bound} as a text")
+
+
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-_NESTED: Final = (dict, list, _Repetitive)
+_WRONG: Final = frozenset({_Repetitive, _OddNumber})
+_LOOKED_AT: Final = frozenset({dict, list, *_WRONG})
 # Numbers are kept as they were written.
 _careful = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=Raw, parse_int=Raw, parse_constant=_no_constant
+    object_pairs_hook=_object, parse_float=_float, parse_int=_int, parse_constant=_no_constant
 )
 
 
@@ -353,19 +381,24 @@ def _squash(key: str) -> str:
 
 
 def _redact(value: Any, is_secret: Callable[[str], bool], depth: int) -> Any:
-    """An object or array that is `depth` deep, the outermost being 1, with what is secret in it replaced."""
+    """An object or array that is `depth` deep, the outermost being 1, with what is secret in it replaced.
+
+    Raises InvalidInput for one that is too deep, and for what is wrong in it.
+    """
+    if type(value) in _WRONG:
+        raise InvalidInput(value.fault)
     if depth > limits.DETAILS_DEPTH_MAX:
         raise _too_deep()
     if isinstance(value, list):
-        return [_redact(inner, is_secret, depth + 1) if type(inner) in _NESTED else inner for inner in value]
-    if isinstance(value, _Repetitive):
-        raise InvalidInput(f"holds the key {_quote(value.key)} twice in one object")
+        return [
+            _redact(inner, is_secret, depth + 1) if type(inner) in _LOOKED_AT else inner for inner in value
+        ]
     found = {}
     for key, inner in value.items():
         if inner is not None and is_secret(key):
             found[key] = REDACTED
         else:
-            found[key] = _redact(inner, is_secret, depth + 1) if type(inner) in _NESTED else inner
+            found[key] = _redact(inner, is_secret, depth + 1) if type(inner) in _LOOKED_AT else inner
     return found
 
 

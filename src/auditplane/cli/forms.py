@@ -138,7 +138,7 @@ class Yaml:
         lines = []
         for doc in docs:
             mark = "- "
-            for name, value in json.loads(doc).items():
+            for name, value in json.loads(doc, parse_int=_Number, parse_float=_Number).items():
                 lines.append(f"{mark}{name}: {_yaml(value)}\n")
                 mark = "  "
         self._out.write("".join(lines).encode())
@@ -266,16 +266,33 @@ _RAW_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 _YAML_KEY_CHARS_MAX: Final = 100
 
 
+class _Number(str):
+    """A number as it was written."""
+
+    __slots__ = ()
+
+
 def _yaml(value: Any) -> str:
-    """A value of JSON in one line. YAML 1.1 wants a point in each number with an exponent."""
+    """A value of JSON in one line."""
+    if isinstance(value, _Number):
+        return _yaml_number(value)
     if isinstance(value, str):
         return _yaml_text(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_yaml_key(key)}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_yaml, value)) + "]"
-    text = json.dumps(value)
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+    return json.dumps(value)
+
+
+def _yaml_number(text: str) -> str:
+    """The same number. Where there is an exponent, YAML 1.1 wants a point, and the sign of the exponent."""
+    number, mark, exponent = text.replace("E", "e").partition("e")
+    if not mark:
+        return text
+    point = "" if "." in number else ".0"
+    sign = "" if exponent[0] in "+-" else "+"
+    return f"{number}{point}e{sign}{exponent}"
 
 
 def _yaml_key(key: str) -> str:

@@ -1,10 +1,12 @@
 """The operations of the API as methods."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -17,6 +19,7 @@ from auditplane.client.transport import Transport, lines, whole
 from auditplane.errors import ConnectionLost, Refused
 from auditplane.tiles import Tile, tile_path
 
+T = TypeVar("T")
 Order = Literal["desc", "asc", "recorded"]
 FileForm = Literal["csv", "raw", "ndjson"]
 
@@ -126,8 +129,7 @@ class Client:
     def get(self, event_id: str) -> dict[str, Any]:
         """The event of an id, with all its members. Raises Refused of status 404 when there is none."""
         with self._transport.opened("GET", f"{_EVENTS}/{quote(event_id, safe='')}", _JSON) as answer:
-            event: dict[str, Any] = self._json(answer, dict[str, Any])
-            return event
+            return self._decoded(whole(answer.iter_bytes()), _event)
 
     def count(self, where: Filter = EVERYTHING) -> int:
         """How many events match; all of the account without `where`."""
@@ -143,9 +145,12 @@ class Client:
         They are the newest first (`desc`), the oldest first (`asc`), or in the order in which they were
         recorded; at most `limit` of them, asked for in pages of up to 10,000. The log is shown as it was at
         the first request, however much is recorded meanwhile.
+
+        Numbers are int and float. One that is beyond both, as older servers took them, comes as its text;
+        `lines` gives every number as it was recorded.
         """
         for line in self.lines(where, order=order, limit=limit):
-            yield self._decoded(line, dict[str, Any])
+            yield self._decoded(line, _event)
 
     def lines(
         self, where: Filter = EVERYTHING, *, order: Order = "desc", limit: int | None = None
@@ -273,15 +278,39 @@ class Client:
         return cursor
 
     def _json(self, answer: httpx2.Response, kind: Any) -> Any:
-        return self._decoded(whole(answer.iter_bytes()), kind)
+        return self._decoded(whole(answer.iter_bytes()), msgspec.json.Decoder(kind).decode)
 
-    def _decoded(self, text: bytes, kind: Any) -> Any:
+    def _decoded(self, text: bytes, decode: Callable[[bytes], T]) -> T:
         try:
-            return msgspec.json.decode(text, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return decode(text)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ConnectionLost(
                 f"The answer of {self._transport.url} is not what is due: {error}."
             ) from None
+
+
+def _int(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:  # Python makes none of more than some thousand digits.
+        return text
+
+
+def _float(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+_decode_members = msgspec.json.Decoder(dict[str, Any]).decode
+_any_numbers = json.JSONDecoder(parse_int=_int, parse_float=_float)
+
+
+def _event(text: bytes) -> dict[str, Any]:
+    """An event, also with numbers that msgspec refuses: an older server may have taken them."""
+    try:
+        return _decode_members(text)
+    except msgspec.ValidationError:
+        return msgspec.convert(_any_numbers.decode(text.decode()), dict[str, Any])
 
 
 def _log(account: str) -> str:
