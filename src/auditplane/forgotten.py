@@ -35,8 +35,11 @@ def told(doc: bytes, stamp: bytes) -> Mapping[str, Any]:
     event = decode_doc(doc)
     if event.resourceKind != KIND or event.action != DELETED or not is_servers(stamp):
         return {}
-    details: dict[str, Any] = json.loads(bytes(event.details))
-    return details
+    try:
+        details = json.loads(bytes(event.details))
+    except ValueError:  # such as a number of thousands of digits, which no server of ours records
+        return {}
+    return details if isinstance(details, dict) else {}
 
 
 @dataclass(slots=True)

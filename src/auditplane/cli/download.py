@@ -87,11 +87,12 @@ def destination(output: str) -> "Iterator[BinaryIO]":
             yield special
         return
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with _ending_orderly(), unfinished.open("xb") as file:
+    with _ending_orderly():
         try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+            with unfinished.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
