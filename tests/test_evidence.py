@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -29,11 +30,12 @@ from auditplane.cli.verify_file import verify_file
 from auditplane.errors import InvalidConfig, ProofError, Unavailable
 from auditplane.event import KINDS, Rules, parse
 from auditplane.evidence import Asked, Evidence, _Ranges, verify
-from auditplane.query import FILTERS, parse_query
+from auditplane.query import FILTERS, fold, parse_query, words_of
 from auditplane.render import Form, body, head
 from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import DataFolder
+from pythons import other_pythons, run_python
 
 Members = dict[str, bytes]
 Filters = Sequence[tuple[str, str]]
@@ -44,6 +46,14 @@ KEY = str(SIGNER.verifier)
 EVENTS = 60
 PROGRAM = Path(verify.__file__)
 ANN: Filters = [("user", "Ann")]
+# Of Unicode 13.0.
+NEW_LETTER = {
+    "user": "eve",
+    "action": "Paused",
+    "resourceKind": "Source",
+    "resourceName": "x",
+    "description": "\U00010e80",
+}
 # What the server says and nothing proves.
 UNSIGNED = ("made", "by")
 
@@ -324,6 +334,47 @@ def test_the_program_checks_a_zip(made: dict[str, bytes], tmp_path: Path) -> Non
         done = run(PROGRAM, path, "--key", wrong)
         assert done.returncode == 1
         assert "of another key" in done.stdout
+
+
+@pytest.mark.parametrize("newer", ["\U0001e4d0", "\U00010570"], ids=["Unicode 15", "Unicode 14"])
+def test_no_python_calls_a_text_wrong_whose_letters_are_new_to_it_or_to_the_server(
+    store: AccountStore, tmp_path: Path, newer: str
+) -> None:
+    """Whoever may record could make evidence worthless otherwise."""
+    event = {"action": "Modified", "resourceKind": "Source", "resourceName": "x", "user": f"Ann{newer}"}
+    batch = parse(json.dumps([event | {"description": f"Refund{newer}"}]).encode(), Rules())
+    log.record(store, [log.Request(batch, "key-id")], log.clock)
+    path = tmp_path / "trail.zip"
+    for filters in ([("q", words_of(f"refund{newer}")[0])], [("user", fold(f"ANN{newer}"))]):
+        path.write_bytes(make(store, filters))
+        for python in [sys.executable, *other_pythons()]:
+            done = run_python(python, str(PROGRAM), str(path), "--key", KEY)
+            assert done.returncode == 0, done.stdout
+            assert "1 event of events.ndjson is in that log" in done.stdout
+            told = "That each of them passes the filters: Event 0" in done.stdout
+            assert told is ("Each of them passes the filters." not in done.stdout)
+            assert told <= (newer == "\U00010570")
+
+
+def test_a_python_of_an_older_unicode_says_that_it_cannot_tell(
+    store: AccountStore, checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(store, 3)
+    (result,) = log.record(
+        store, [log.Request(parse(json.dumps([NEW_LETTER]).encode(), Rules()), "key-id")], log.clock
+    )
+    assert not isinstance(result, Exception)
+    whole = [("q", "x"), ("action", "Paused")]
+    data = members_of(make(store, whole))
+    assert "Each of them passes the filters." in checked(data).proved
+    monkeypatch.setattr(verify, "unicodedata", unicodedata.ucd_3_2_0)
+    report = checked(data)
+    assert not report.wrong
+    assert "Each of them passes the filters." not in report.proved
+    assert any("Event 3 " in line and "Python 3.11 or newer can tell" in line for line in report.not_proved)
+    # What it can tell, it still tells.
+    changed = data | {"manifest.json": data["manifest.json"].replace(b'"Paused"', b'"Other"')}
+    assert "does not pass the filters" in checked.wrong(changed)
 
 
 def test_the_program_in_the_file_checks_the_folder_it_is_in(unpacked: Path, tmp_path: Path) -> None:

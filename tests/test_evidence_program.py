@@ -5,7 +5,9 @@ It imports nothing of Auditplane, so that each thing it does itself is compared 
 
 import ast
 import json
+import subprocess
 import sys
+import unicodedata
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rfc6962
-from auditplane import merkle
+from auditplane import merkle, unicode14
 from auditplane.checkpoint import (
     Checkpoint,
     SignerKey,
@@ -33,9 +35,11 @@ from auditplane.evidence import verify
 from auditplane.query import FILTERS, fold, parse_query, words_of
 from auditplane.render import CSV_HEADER, csv_lines
 from auditplane.times import format_us
+from pythons import other_pythons, run_python
 from strategies import AWKWARD, Json, docs, events, recorded, texts
 
 SOURCE = Path(verify.__file__)
+RANGES = Path(__file__).parents[1] / "scripts/unicode-ranges"
 SIGNER = SignerKey("auditplane/test/default", bytes(range(32)))
 VERIFIER = str(SIGNER.verifier)
 TREE = rfc6962.Tree([sha256(b"%d" % index).digest() for index in range(200)])
@@ -290,6 +294,61 @@ def manifest(filters: dict[str, list[str]], start: str | None, end: str | None) 
 def test_texts_are_compared_as_the_server_does(text: str) -> None:
     assert verify.fold(text) == fold(text)
     assert verify.words_of(text) == words_of(text)
+
+
+# Each character where it may be composed or reordered, or joins words. Planes 4 to 13 are empty.
+_EVERY_CHARACTER = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("verify", sys.argv[1])
+verify = sys.modules["verify"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(verify)
+every = list(map(chr, (*range(0x40000), *range(0xE0000, 0xE1000))))
+chars = list(filter(verify._is_known, every))
+seen = verify.sha256()
+for at in range(0, len(chars), 256):
+    text = " ".join(f"Ae{char}\\u0323\\u0301B" for char in chars[at : at + 256])
+    seen.update(ascii((verify.fold(text), verify.words_of(text))).encode())
+print(json.dumps([seen.hexdigest(), sorted(map(ord, set(every) - set(chars)))]))
+"""
+
+
+def digest_without(unknown: set[int]) -> str:
+    """What a Python should tell that does not know some characters."""
+    chars = [chr(code) for code in (*range(0x40000), *range(0xE0000, 0xE1000)) if code not in unknown]
+    seen = sha256()
+    for at in range(0, len(chars), 256):
+        text = " ".join(f"Ae{char}\u0323\u0301B" for char in chars[at : at + 256])
+        seen.update(ascii((fold(text), words_of(text))).encode())
+    return seen.hexdigest()
+
+
+def test_every_python_folds_and_splits_every_character_as_the_server_does() -> None:
+    """Older ones as far as they know the characters."""
+    for path in [sys.executable, *other_pythons()]:
+        done = run_python(path, "-c", _EVERY_CHARACTER, str(SOURCE))
+        assert done.returncode == 0, done.stderr
+        digest, unknown = json.loads(done.stdout)
+        assert digest == digest_without(set(unknown)), path
+        assert len(unknown) in (0, 838)  # Of Unicode 14.0, and of 13.0, which lacks so many of it.
+
+
+def test_the_characters_of_unicode_14_are_those_that_python_has() -> None:
+    assert verify.ASSIGNED == unicode14.ASSIGNED
+    ranges = [[int(code, 16) for code in each.split("-")] for each in unicode14.ASSIGNED.split()]
+    told = {code for each in ranges for code in range(each[0], each[-1] + 1)}
+    assert len(told) == 284_278
+    here = {code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) != "Cn"}
+    assert told <= here
+    done = subprocess.run([sys.executable, RANGES], capture_output=True, text=True, timeout=60, check=False)
+    if told == here:
+        assert done.stdout.strip() == unicode14.ASSIGNED.strip()
+    else:
+        assert "take Python 3.11" in done.stderr
+
+
+def test_characters_newer_than_unicode_14_are_signs() -> None:
+    assert words_of("refund\U0001e4d0ED") == ["refund", "ed"]
+    assert fold("Refund\U0001e4d0É") == "refund\U0001e4d0é"
 
 
 @given(st.lists(events, min_size=1, max_size=4), st.data())

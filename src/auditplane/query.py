@@ -20,6 +20,7 @@ from auditplane import limits
 from auditplane.errors import InvalidQuery
 from auditplane.event import Event, nearest
 from auditplane.times import DAY_US, SECOND_US, epoch_seconds, in_calendar, offset_seconds, parse_rfc3339
+from auditplane.unicode14 import MARK, marked
 
 
 class Order(Enum):
@@ -99,17 +100,27 @@ _ASCII_WORDS = bytes(ord(chr(i).lower()) if i < 128 and chr(i).isalnum() else 32
 
 
 def fold(text: str) -> str:
-    """The form in which texts are compared without regard to case."""
+    """The form in which texts are compared without regard to case, the same in every Python."""
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    known = marked(text)
+    folded = _folded(known)
+    if known == text:
+        return folded
+    newer = [char for char, mark in zip(text, known, strict=True) if mark == MARK]
+    beginning, *parts = folded.split(MARK)
+    return beginning + "".join(map(str.__add__, newer, parts))
 
 
 def words_of(text: str) -> list[str]:
-    """The folded words of a text: its longest runs of letters and digits."""
+    """The folded words of a text: its longest runs of letters and digits of Unicode 14.0."""
     if text.isascii():
         return text.encode().translate(_ASCII_WORDS).decode().split()
-    return _WORD.findall(fold(text))
+    return _WORD.findall(_folded(marked(text)))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def searched_text(event: Event) -> str:
