@@ -60,12 +60,18 @@ class Lines:
         self._left_out = 0
         self.left_out_total = 0
 
+    def start(self) -> None:
+        """Begins the thread, which the first line would."""
+        if self._thread is None:
+            with self._mutex:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+                    self._thread.start()
+
     def add(self, line: bytes, *, urgent: bool = False) -> None:
         """Takes a line without its end; one that is urgent is written at once."""
+        self.start()
         with self._mutex:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
-                self._thread.start()
             if len(self._waiting) < WAITING_MAX:
                 self._waiting.append(line + b"\n")
             else:

@@ -36,6 +36,7 @@ from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http import memory, rates
 from auditplane.http.expiry import Expiry
+from auditplane.http.lines import standard_error
 from auditplane.log import clock
 from auditplane.rotation import prepare
 from auditplane.store.sqlite import sealing, tree
@@ -105,6 +106,7 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
     lock = hold(config.data)
     _let_the_terminal_end_it()  # before there is any thread that could take its signals
     memory.give_back_regularly()
+    standard_error().start()
     try:
         _wait_for_orphans(config.data)
         known = _known_clock(config.data)  # before anything is written
