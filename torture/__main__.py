@@ -70,13 +70,19 @@ def _tell(problems: list[str]) -> None:
 
 
 def _with_progress(what: str, works: Iterable[T], count: int) -> Iterator[T]:
-    """The same, and now and then how far it has come, as each attack takes hours."""
+    """The same, and now and then how far it has come, as each attack takes hours.
+
+    Where each is done as it is asked for, Ctrl-C ends it early.
+    """
     told = time.monotonic()
-    for done, work in enumerate(works):
-        if time.monotonic() > told + PROGRESS_SECONDS:
-            told = time.monotonic()
-            print(f"{what}: {done:,} of {count:,}", file=sys.stderr, flush=True)
-        yield work
+    try:
+        for done, work in enumerate(works):
+            if time.monotonic() > told + PROGRESS_SECONDS:
+                told = time.monotonic()
+                print(f"{what}: {done:,} of {count:,}", file=sys.stderr, flush=True)
+            yield work
+    except KeyboardInterrupt:
+        print(f"{what}: ended early", file=sys.stderr, flush=True)
 
 
 def _cut(given: argparse.Namespace) -> int:
@@ -92,14 +98,15 @@ def _cut(given: argparse.Namespace) -> int:
 
 
 def _fail(given: argparse.Namespace) -> int:
-    began, problems, hit = time.monotonic(), [], 0
+    began, problems, tried, hit = time.monotonic(), [], 0, 0
     wanted = faults.faults(given.seed, given.faults)
     for result in _with_progress("failing disk", faults.tried(wanted), len(wanted)):
+        tried += 1
         hit += result.steps_failed > 0
         problems += (
             [f"{result.fault}, session {result.fault.seed}: {result.problem}"] if result.problem else []
         )
-    return _row("failing disk", f"{len(wanted):,} faults, {hit:,} of which some step felt", problems, began)
+    return _row("failing disk", f"{tried:,} faults, {hit:,} of which some step felt", problems, began)
 
 
 def _rot(given: argparse.Namespace) -> int:
