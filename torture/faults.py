@@ -87,7 +87,7 @@ def _try(fault: Fault) -> Result:
     with session.watched(fault.seed, inject=str(fault)) as (root, output, code):
         told, steps_failed = promises.Promises(), 0
         try:
-            ops = list(trace.read(output, root))
+            ops = list(trace.read(output, root, contents=False))
             for op in ops:
                 if isinstance(op, Told):
                     told.take(op.text)
@@ -95,17 +95,16 @@ def _try(fault: Fault) -> Result:
             if code:
                 raise promises.Broken(f"the session ended with {code}; {told.failures[-1:]}")
             promises.examine(told, root)
-            _cut_power_after(fault, ops, root.parent)
+            if any(isinstance(op, Synced) and op.failed for op in ops):
+                _cut_power_after(fault, list(trace.read(output, root)), root.parent)
         except Exception as error:  # noqa: BLE001 - whatever it is, a promise is broken
             return Result(fault, steps_failed, "".join(traceback.format_exception(error)))
     return Result(fault, steps_failed)
 
 
 def _cut_power_after(fault: Fault, ops: Sequence[Op], folder: Path) -> None:
-    """Cuts the power at some moments after a sync has failed, when there was one."""
+    """Cuts the power at some moments after a sync has failed."""
     failed = [at for at, op in enumerate(ops) if isinstance(op, Synced) and op.failed]
-    if not failed:
-        return
     chosen = random.Random(str(fault))
     syncs = [at for at, op in enumerate(ops) if isinstance(op, Synced) and at > failed[0]]
     moments = sorted([*syncs[:2], *chosen.choices(syncs, k=CUTS_AFTER_FAULT)])

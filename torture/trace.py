@@ -122,9 +122,9 @@ def calls_below(output: Path, root: Path) -> dict[str, list[int]]:
     return found
 
 
-def read(output: Path, root: Path) -> Iterator[Op]:
-    """What was done below `root`, by paths relative to it."""
-    reading = _Reading(str(root))
+def read(output: Path, root: Path, *, contents: bool = True) -> Iterator[Op]:
+    """What was done below `root`, by paths relative to it; without `contents` no bytes that were written."""
+    reading = _Reading(str(root), contents=contents)
     with output.open(encoding="ascii") as lines:
         for line in lines:
             found = _LINE.match(line)
@@ -135,8 +135,8 @@ def read(output: Path, root: Path) -> Iterator[Op]:
 class _Reading:
     """Turns one call after the other into what it did."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root + "/"
+    def __init__(self, root: str, *, contents: bool = True) -> None:
+        self._root, self._contents = root + "/", contents
         self._places: dict[str, int] = {}
         self._known: set[str] = set()
 
@@ -190,13 +190,16 @@ class _Reading:
         self._places[number] = place + int(result)
         relative = self._relative(path)
         if relative is not None:
-            yield Written(relative, place, _strings(given)[0][: int(result)])
+            yield Written(relative, place, self._written(given, result))
 
     def _pwrite64(self, given: str, result: str, _opened_path: str) -> Iterator[Op]:
         path = self._relative(_opened(given)[1])
         if path is not None:
             offset = int(given.rpartition(", ")[2])
-            yield Written(path, offset, _strings(given)[0][: int(result)])
+            yield Written(path, offset, self._written(given, result))
+
+    def _written(self, given: str, result: str) -> bytes:
+        return _strings(given)[0][: int(result)] if self._contents else b""
 
     def _lseek(self, given: str, result: str, _opened_path: str) -> Iterator[Op]:
         self._places[_opened(given)[0]] = int(result)
