@@ -14,9 +14,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from auditplane import checking
+from auditplane import checking, log
+from auditplane.access import Access, Role
 from auditplane.errors import StoreError
 from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.folder import DataFolder
 from engine_model import opened, record, spec
 from torture import faults, powercut, promises, rot, session, small, trace
 from torture.disk import SECTOR_BYTES, Disk, File, Folder
@@ -181,6 +183,33 @@ def test_another_process_hears_of_a_failed_sync(tmp_path: Path) -> None:
             record(other, [spec()])
         assert len(rewritten) == 2
         assert not path.with_suffix(".lock").stat().st_size
+
+
+def test_upkeep_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
+    """A power cut in the middle of the copy would leave neither the log nor a whole database."""
+    with opened(tmp_path / "default.db") as store:
+        record(store, [spec()])
+        with pytest.raises(StoreError), store._kept():
+            raise apsw.IOError("a sync failed")
+        with patched_rewriting() as rewritten:
+            store.checkpoint(whole=False)
+        assert rewritten == [store]
+
+
+def test_a_change_of_keys_that_was_not_synced_is_before_it_is_taken_for_done(tmp_path: Path) -> None:
+    """Revoking again says that it was done, and it was lost in a power cut."""
+    folder = DataFolder(tmp_path / "data")
+    access = Access(folder, log.clock)
+    with pytest.raises(StoreError), access._changing():
+        raise apsw.IOError("a sync failed")
+    with pytest.MonkeyPatch.context() as patch:
+        rewritten: list[Path] = []
+        patch.setattr("auditplane.access.write_again", rewritten.append)
+        access.ensure_admin_key()
+        access.create(account="default", role=Role.READER, by="tests")
+    assert [path.name for path in rewritten] == ["control.db-wal"]
+    access.close()
+    folder.close()
 
 
 @contextmanager

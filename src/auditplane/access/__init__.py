@@ -47,6 +47,7 @@ from auditplane.store.sqlite.database import (
     migrate,
     one,
     translated,
+    write_again,
 )
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
 from auditplane.times import SECOND_US, format_us
@@ -207,6 +208,7 @@ class Access:
         self._sessions: dict[bytes, Session] = {}
         self._known_version = b""
         self._used: dict[str, int] = {}
+        self._sync_failed = False
         with translated(path.parent), ExitStack() as undo:
             undo.callback(self._changes.close)
             with self._changes.use() as connection:
@@ -524,12 +526,24 @@ class Access:
         with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
             return fetch(connection, _QUERIES[query], bindings)
 
+    def _write_wal_again(self, connection: apsw.Connection) -> None:
+        """Syncs what could not be: it is seen by now, and who tries again takes it for done."""
+        with begun(connection, "BEGIN IMMEDIATE"):  # so that nobody else writes
+            write_again(self._path.with_name(self._path.name + "-wal"))
+        self._sync_failed = False
+
     @contextmanager
     def _changing(self) -> Iterator[apsw.Connection]:
         """A transaction that is on disk afterwards, and seen by all processes."""
         with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
-            with begun(connection, "BEGIN IMMEDIATE"):
-                yield connection
+            if self._sync_failed:
+                self._write_wal_again(connection)
+            try:
+                with begun(connection, "BEGIN IMMEDIATE"):
+                    yield connection
+            except (apsw.IOError, OSError):
+                self._sync_failed = True
+                raise
             self._version[:] = os.urandom(VERSION_BYTES)
 
 

@@ -28,6 +28,7 @@ from auditplane.store.sqlite.database import (
     migrate,
     one,
     translated,
+    write_again,
 )
 from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
@@ -40,7 +41,6 @@ from auditplane.zstd import decompress
 BLOCK_KEYS_CACHED_MAX: Final = 4_096
 FULL_KEPT_MAX: Final = 4_096
 EMPTY_WAIT_MS: Final = 100
-REWRITTEN_BYTES: Final = 1024 * 1024
 SECRET_BYTES: Final = 32
 
 
@@ -161,15 +161,7 @@ class AccountStore:
         After a sync that failed, the system takes what it did not write for written: the next sync would say
         that all is well, while upkeep's part of the log, which comes before what is recorded next, is lost.
         """
-        with suppress(FileNotFoundError):
-            descriptor = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                at = 0
-                while data := os.pread(descriptor, REWRITTEN_BYTES, at):
-                    at += os.pwrite(descriptor, data, at)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        write_again(self._wal)
         os.ftruncate(self._lock_file, 0)
         self._sync_failed = False
 
@@ -203,6 +195,9 @@ class AccountStore:
             self._noting_failed_syncs(),
             self._keeper.use() as connection,
         ):
+            if self._sync_failed or os.fstat(self._lock_file).st_size:
+                with self._alone():  # a copy of the log in the database is worth nothing without the log
+                    self._write_wal_again()
             yield connection
 
     @contextmanager

@@ -24,6 +24,7 @@ PAGE_BYTES: Final = 8_192
 CHECKSUM_BYTES: Final = 8
 CACHE_KIB: Final = 16_384
 ROOM_BYTES_MIN: Final = 1024 * 1024
+REWRITTEN_BYTES: Final = 1024 * 1024
 
 _NAMED = re.compile(r"^-- name: (\w+)\n(.*?);$", re.MULTILINE | re.DOTALL)
 
@@ -246,6 +247,19 @@ def translated(folder: Path) -> Iterator[None]:
         if isinstance(error, apsw.IOError | apsw.CantOpenError) and has_no_room(folder):
             raise _full(folder) from None
         raise _failed(folder, error) from error
+
+
+def write_again(wal: Path) -> None:
+    """Writes a write-ahead log once more, and syncs it, while nobody else writes to it; raises OSError."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(wal, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while data := os.pread(descriptor, REWRITTEN_BYTES, at):
+                at += os.pwrite(descriptor, data, at)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def has_no_room(folder: Path) -> bool:
