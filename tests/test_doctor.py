@@ -640,7 +640,11 @@ def test_what_was_noted_beside_a_log_is_told(data: Path) -> None:
     """The disk failed to sync it, or a check of it found problems."""
     (data / "accounts" / "default.lock").write_bytes(b"!")
     assert "The disk failed" in only(look(data), Level.WARN, "disk").what
-    (data / "accounts" / "default.lock").write_bytes(b"")
+    (data / "accounts" / "default.lock").write_bytes(b"\0")
+    version = (data / "control.version").read_bytes()
+    (data / "control.version").write_bytes(version[:-1] + b"!")
+    assert "a change of API keys" in only(look(data), Level.WARN, "disk").what
+    (data / "control.version").write_bytes(version)
     keep_verified(data, "default", Verified(clock(), 301, True, 3))
     assert "found 3 problems" in only(look(data), Level.WRONG, "logs").what
     keep_verified(data, "default", Verified(clock(), 301, True, 0))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -47,9 +48,9 @@ from auditplane.store.sqlite.database import (
     migrate,
     one,
     translated,
-    write_again,
 )
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
+from auditplane.store.sqlite.syncing import Syncs, failed_in, shared_bytes
 from auditplane.times import SECOND_US, format_us
 
 KEY_PREFIX: Final = "ap_"
@@ -58,7 +59,11 @@ KEY_CHARS: Final = 43
 CHECKSUM_CHARS: Final = 6
 SYSTEM: Final = "auditplane"
 CONTROL_FILE: Final = "control.db"
-VERSION_BYTES: Final = 8
+SHARED_FILE: Final = "control.version"
+# Its bytes: the version of the keys, and whether the disk failed to sync their log.
+VERSION: Final = slice(0, 8)
+SYNC_FAILED_AT: Final = 8
+SHARED_BYTES: Final = 9
 WAL_PAGES_MAX: Final = 64
 TOKEN_BYTES: Final = 32
 
@@ -203,18 +208,19 @@ class Access:
         self._mutex = threading.Lock()
         self._change_mutex = threading.Lock()
         self._changes = Connected(path, durable=True, wal_pages_max=WAL_PAGES_MAX)
-        self._connection = Connected(path, durable=True)
+        self._connection = Connected(path, durable=False)
         self._known: dict[bytes, Key] = {}
         self._sessions: dict[bytes, Session] = {}
         self._known_version = b""
         self._used: dict[str, int] = {}
-        self._sync_failed = False
         with translated(path.parent), ExitStack() as undo:
-            undo.callback(self._changes.close)
-            with self._changes.use() as connection:
+            self._shared = _open_shared(folder.path / SHARED_FILE)
+            undo.callback(self._shared.close)
+            self._syncs = Syncs(path, self._shared, SYNC_FAILED_AT)
+            undo.callback(partial(self._changes.close, copying=False))
+            with self._syncs.noting(), self._changes.use() as connection:
                 path.chmod(0o600)
                 migrate(connection, _MIGRATIONS, str(path))
-            self._version = _shared_bytes(path.with_suffix(".version"), VERSION_BYTES)
             undo.pop_all()
 
     def close(self) -> None:
@@ -223,8 +229,8 @@ class Access:
             self.write_last_use()
         with self._mutex, self._change_mutex:
             self._connection.close()
-            self._changes.close()
-            self._version.close()
+            self._changes.close(copying=not self._syncs.failed)
+            self._shared.close()
 
     def check(self) -> None:
         """Raises StoreError when keys can't be looked up, or there is none: the first start makes one."""
@@ -276,7 +282,7 @@ class Access:
 
         def check() -> None:
             nonlocal seen, current
-            version = self._version[:]
+            version = self._shared[VERSION]
             if version != seen:
                 with translated(self._path.parent), self._mutex, self._connection.use() as connection:
                     (row,) = fetch(connection, _QUERIES["key_of_any_account"], (key.id,))
@@ -386,7 +392,7 @@ class Access:
 
     def _forget_what_changed(self) -> None:
         """Drops what is known of keys and sessions when any process has changed them."""
-        version = self._version[:]
+        version = self._shared[VERSION]
         if version != self._known_version:
             self._known.clear()
             self._sessions.clear()
@@ -526,25 +532,26 @@ class Access:
         with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
             return fetch(connection, _QUERIES[query], bindings)
 
-    def _write_wal_again(self, connection: apsw.Connection) -> None:
-        """Syncs what could not be: it is seen by now, and who tries again takes it for done."""
-        with begun(connection, "BEGIN IMMEDIATE"):  # so that nobody else writes
-            write_again(self._path.with_name(self._path.name + "-wal"))
-        self._sync_failed = False
-
     @contextmanager
     def _changing(self) -> Iterator[apsw.Connection]:
         """A transaction that is on disk afterwards, and seen by all processes."""
-        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
-            if self._sync_failed:
-                self._write_wal_again(connection)
-            try:
-                with begun(connection, "BEGIN IMMEDIATE"):
-                    yield connection
-            except (apsw.IOError, OSError):
-                self._sync_failed = True
-                raise
-            self._version[:] = os.urandom(VERSION_BYTES)
+        with (
+            translated(self._path.parent),
+            self._change_mutex,
+            self._syncs.noting(),
+            self._changes.use() as connection,
+        ):
+            if self._syncs.failed:
+                with begun(connection, "BEGIN IMMEDIATE"):  # so that nobody else writes
+                    self._syncs.write_again()
+                self._tell_of_a_change()  # that failed, and may be seen by now
+            with begun(connection, "BEGIN IMMEDIATE"):
+                yield connection
+            self._tell_of_a_change()
+
+    def _tell_of_a_change(self) -> None:
+        """Has all processes forget what they know of keys and sessions."""
+        self._shared[VERSION] = os.urandom(VERSION.stop)
 
 
 def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
@@ -563,6 +570,12 @@ def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
             copy.execute(_QUERIES["drop_keyless_accounts"]).fetchall()
     finally:
         copy.close()
+
+
+def sync_failed(folder: Path) -> bool:
+    """Whether the disk failed to sync a change of the keys of a folder, which was not written again."""
+    with translated(folder):
+        return failed_in(folder / SHARED_FILE, SYNC_FAILED_AT)
 
 
 def look_at(folder: Path) -> tuple[list[str], list[str]]:
@@ -620,14 +633,10 @@ def opens(secret: str, folder: Path) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def _shared_bytes(path: Path, size: int) -> mmap.mmap:
-    """Bytes that all processes see at once, without asking the database at each request."""
+def _open_shared(path: Path) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.fstat(descriptor).st_size != size:
-            # On the disk now: to find it full when they are changed would end the process.
-            os.pwrite(descriptor, bytes(size), 0)
-        return mmap.mmap(descriptor, size)
+        return shared_bytes(descriptor, SHARED_BYTES)
     finally:
         os.close(descriptor)
 

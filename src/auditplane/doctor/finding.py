@@ -45,6 +45,16 @@ def wrong(about: str, what: str, do: str) -> Finding:
     return Finding(Level.WRONG, about, what, do)
 
 
+def disk_failed(what: str, when: str) -> Finding:
+    """A sync of something failed, and it was not written again since, which happens `when` it is."""
+    return warn(
+        "disk",
+        f"The disk failed while {what} was written.",
+        "Look at the disk (`dmesg`, `smartctl`). Nothing that was acknowledged is lost: what was written "
+        f"then is written again when {when}.",
+    )
+
+
 def moment(us: int) -> str:
     """A time as a person reads it."""
     return f"{format_us(us)[:16].replace('T', ' ')} UTC"

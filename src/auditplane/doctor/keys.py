@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from auditplane.access import CONTROL_FILE, Control, Key, Right, opens
-from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
+from auditplane.access import CONTROL_FILE, Control, Key, Right, opens, sync_failed
+from auditplane.doctor.finding import Finding, Look, disk_failed, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, StoreError
 from auditplane.rotation import NEXT_FILE
 from auditplane.signing import KEY_FILE, log_key, retired_keys
@@ -26,6 +26,8 @@ def check_keys(look: Look) -> Iterator[Finding]:
     if isinstance(look.control, Control):
         yield from _working(look, look.control)
         yield from _ending(look, look.control)
+        if sync_failed(look.folder):
+            yield disk_failed("a change of API keys", "the next change is made")
     else:
         yield _unreadable(look, look.control)
 

@@ -10,7 +10,7 @@ from typing import Final
 from auditplane import limits
 from auditplane.access import Control
 from auditplane.checkpoint import VerifierKey, open_note
-from auditplane.doctor.finding import Finding, Look, moment, ok, warn, wrong
+from auditplane.doctor.finding import Finding, Look, disk_failed, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, ProofError, StoreError, Unavailable
 from auditplane.keeping import covered
 from auditplane.signing import log_key, retired_keys, verifier_for
@@ -219,12 +219,7 @@ def _verifiers(look: Look, name: str) -> list[VerifierKey]:
 def _noted(look: Look, name: str) -> Iterator[Finding]:
     """What was noted beside a log."""
     if sync_failed(_file(look, name)):
-        yield warn(
-            "disk",
-            f"The disk failed while the log of {name} was written.",
-            "Look at the disk (`dmesg`, `smartctl`). Nothing that was acknowledged is lost: what was written "
-            "then is written again when something is recorded.",
-        )
+        yield disk_failed(f"the log of {name}", "something is recorded")
     verified = last_verified(look.folder, name)
     if verified is not None and verified.problems:
         yield wrong(

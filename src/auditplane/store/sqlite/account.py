@@ -1,11 +1,13 @@
 """One account's log in one SQLite database: connections, and the transaction that records."""
 
 import fcntl
+import mmap
 import os
 import threading
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +30,10 @@ from auditplane.store.sqlite.database import (
     migrate,
     one,
     translated,
-    write_again,
 )
 from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
+from auditplane.store.sqlite.syncing import Syncs, failed_in, shared_bytes
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
 from auditplane.store.sqlite.values import KnownValues
@@ -46,9 +48,7 @@ SECRET_BYTES: Final = 32
 
 def sync_failed(path: Path) -> bool:
     """Whether the disk failed to write or sync a log, and what was written then was not written again."""
-    with suppress(FileNotFoundError):
-        return path.with_suffix(".lock").stat().st_size > 0
-    return False
+    return failed_in(path.with_suffix(".lock"), 0)
 
 
 class AccountStore:
@@ -70,7 +70,6 @@ class AccountStore:
         self._idle: list[apsw.Connection] = []
         self._writer = Connected(path, durable=True, readonly=readonly)
         self._keeper = Connected(path, durable=False)
-        self._sync_failed = False
         self._block_keys: dict[int, array[int]] = {}
         self._full: dict[int, int] = {}
         self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
@@ -81,17 +80,21 @@ class AccountStore:
             if readonly:
                 self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
                 undo.callback(os.close, self._lock_file)
+                self._shared = mmap.mmap(-1, 1)
+            else:
+                lock = path.with_suffix(".lock")
+                self._lock_file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                undo.callback(os.close, self._lock_file)
+                self._shared = shared_bytes(self._lock_file, 1)
+            undo.callback(self._shared.close)
+            self._syncs = Syncs(path, self._shared, 0)
+            undo.callback(partial(self._writer.close, copying=False))
+            if readonly:
                 with self._writer.use() as writer:
-                    undo.callback(self._writer.close)
                     check_format(writer, MIGRATIONS, str(path))
                     self.terms = Terms(self._secret(writer))
             else:
-                self._lock_file = os.open(
-                    path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-                )
-                undo.callback(os.close, self._lock_file)
-                with self._alone(), self._writer.use() as writer:
-                    undo.callback(self._writer.close)
+                with self._alone(), self._syncs.noting(), self._writer.use() as writer:
                     path.chmod(0o600)
                     migrate(writer, MIGRATIONS, str(path))
                     self.terms = Terms(self._secret(writer))
@@ -105,10 +108,12 @@ class AccountStore:
 
     def close(self) -> None:
         """Closes all connections; no call may be under way."""
-        self._writer.close()
-        self._keeper.close()
         while self._idle:
             self._idle.pop().close()
+        self._keeper.close()
+        # The last one of all copies the write-ahead log into the database.
+        self._writer.close(copying=not self._syncs.failed)
+        self._shared.close()
         os.close(self._lock_file)
 
     @contextmanager
@@ -136,38 +141,13 @@ class AccountStore:
             translated(self.path.parent),
             self._alone(),
             self._keeping_no_lost_block(),
-            self._noting_failed_syncs(),
+            self._syncs.noting(),
             self._writer.use() as connection,
         ):
-            if self._sync_failed or os.fstat(self._lock_file).st_size:
-                self._write_wal_again()
+            if self._syncs.failed:
+                self._syncs.write_again()
             with begun(connection, "BEGIN IMMEDIATE"):
                 yield connection
-
-    @contextmanager
-    def _noting_failed_syncs(self) -> Iterator[None]:
-        """Notes for all processes, by the size of the lock file, that the disk may have failed to sync."""
-        try:
-            yield
-        except (apsw.IOError, OSError):
-            self._sync_failed = True
-            with suppress(OSError):
-                os.pwrite(self._lock_file, b"!", 0)
-            raise
-
-    def _write_wal_again(self) -> None:
-        """Writes the write-ahead log once more, and syncs it, while nobody else writes to it.
-
-        After a sync that failed, the system takes what it did not write for written: the next sync would say
-        that all is well, while upkeep's part of the log, which comes before what is recorded next, is lost.
-        """
-        write_again(self._wal)
-        os.ftruncate(self._lock_file, 0)
-        self._sync_failed = False
-
-    @property
-    def _wal(self) -> Path:
-        return self.path.with_name(self.path.name + "-wal")
 
     @contextmanager
     def _keeping_no_lost_block(self) -> Iterator[None]:
@@ -192,12 +172,12 @@ class AccountStore:
         with (
             translated(self.path.parent),
             self._keeper_mutex,
-            self._noting_failed_syncs(),
+            self._syncs.noting(),
             self._keeper.use() as connection,
         ):
-            if self._sync_failed or os.fstat(self._lock_file).st_size:
+            if self._syncs.failed:
                 with self._alone():  # a copy of the log in the database is worth nothing without the log
-                    self._write_wal_again()
+                    self._syncs.write_again()
             yield connection
 
     @contextmanager
@@ -254,7 +234,7 @@ class AccountStore:
     def wal_bytes(self) -> int:
         """The size of the write-ahead log."""
         try:
-            return self._wal.stat().st_size
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -24,7 +24,6 @@ PAGE_BYTES: Final = 8_192
 CHECKSUM_BYTES: Final = 8
 CACHE_KIB: Final = 16_384
 ROOM_BYTES_MIN: Final = 1024 * 1024
-REWRITTEN_BYTES: Final = 1024 * 1024
 
 _NAMED = re.compile(r"^-- name: (\w+)\n(.*?);$", re.MULTILINE | re.DOTALL)
 
@@ -42,6 +41,9 @@ def load_migrations(package: str) -> list[str]:
 
 def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max: int = 0) -> apsw.Connection:
     """A connection with our settings; `durable` ones sync the log of each commit to the disk.
+
+    Where a `durable` one is the last of all that is closed, it copies the log into the database; others leave
+    it: only who commits durably knows whether the disk has it.
 
     A `readonly` one changes nothing, and makes no files where nobody else has the database open. A log of
     more than `wal_pages_max` pages is copied into the database after a commit, unless that is zero.
@@ -68,10 +70,16 @@ def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max:
                 make_empty(connection)
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")
+            if not durable:
+                _copy_no_log_when_closed(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _copy_no_log_when_closed(connection: apsw.Connection) -> None:
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def bound_caches() -> None:
@@ -115,13 +123,15 @@ class Connected:
         try:
             yield self._connection
         except (apsw.Error, StoreError):
-            self.close()
+            self.close(copying=False)
             raise
 
-    def close(self) -> None:
-        """Closes it; who uses it next gets a new one."""
+    def close(self, *, copying: bool = True) -> None:
+        """Closes it; who uses it next gets a new one. Without `copying` it leaves the write-ahead log."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            if not copying:
+                _copy_no_log_when_closed(connection)
             connection.close()
 
 
@@ -247,19 +257,6 @@ def translated(folder: Path) -> Iterator[None]:
         if isinstance(error, apsw.IOError | apsw.CantOpenError) and has_no_room(folder):
             raise _full(folder) from None
         raise _failed(folder, error) from error
-
-
-def write_again(wal: Path) -> None:
-    """Writes a write-ahead log once more, and syncs it, while nobody else writes to it; raises OSError."""
-    with suppress(FileNotFoundError):
-        descriptor = os.open(wal, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            at = 0
-            while data := os.pread(descriptor, REWRITTEN_BYTES, at):
-                at += os.pwrite(descriptor, data, at)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def has_no_room(folder: Path) -> bool:
