@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -76,16 +76,31 @@ def test_power_cuts_find_what_is_not_synced(careless: str) -> None:
 
 def test_no_flipped_bit_is_served() -> None:
     """What needs it is refused, all else is as it was, and the check of the log finds it."""
-    outcome = _in_a_process_of_its_own(FLIPS)
+    outcome = _in_a_process_of_its_own(rot.tried, FLIPS)
     assert not outcome.problems, outcome.problems
     assert outcome.found > 0.95 * FLIPS
     assert 0 < outcome.refused["a list"] < FLIPS
 
 
-def _in_a_process_of_its_own(flips: int) -> rot.Outcome:
+def test_what_a_flipped_bit_of_a_write_ahead_log_hides_is_told_of() -> None:
+    """What is left is what was there before."""
+    outcome = _in_a_process_of_its_own(rot.tried_behind, FLIPS // 2)
+    assert not outcome.problems, outcome.problems
+    assert 0 < outcome.found <= outcome.refused["of the last commits"] < FLIPS // 2
+
+
+def test_no_flipped_bit_lets_anybody_in() -> None:
+    """Nor does it give a key to another account, or another role."""
+    outcome = _in_a_process_of_its_own(rot.tried_keys, FLIPS)
+    assert not outcome.problems, outcome.problems
+    assert outcome.found > 0.8 * FLIPS
+    assert outcome.refused["a key"]
+
+
+def _in_a_process_of_its_own(attack: Callable[[int, int], rot.Outcome], flips: int) -> rot.Outcome:
     """As the attack makes constants small for good."""
     with ProcessPoolExecutor(1) as pool:
-        return pool.submit(rot.tried, 1, flips).result()
+        return pool.submit(attack, 1, flips).result()
 
 
 # A sync that failed.

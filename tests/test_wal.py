@@ -15,6 +15,8 @@ from server import run, start
 from tenants import EVENTS, client, event, recorded
 
 COMMITS = 30
+ALL_COMMITS = COMMITS + 1
+"""With that of the tables."""
 HEADER_BYTES = 32
 TOLD = "its write-ahead log breaks off, and "
 
@@ -46,23 +48,39 @@ def test_a_log_that_is_whole_or_empty_has_nothing_behind_its_end(log: Path, tmp_
     assert commits_behind(tmp_path / "none.db") == 0
 
 
+@pytest.mark.parametrize("byte", range(HEADER_BYTES))
+def test_a_bit_of_the_head_hides_all(byte: int, log: Path, tmp_path: Path) -> None:
+    wal = copied(log, tmp_path)
+    flip(wal, byte * 8 + byte % 8)
+    lost, behind = look(tmp_path / "default.db")
+    assert behind == (0 if lost == 0 else ALL_COMMITS)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_a_flipped_bit_hides_is_counted(seed: int, log: Path, tmp_path: Path) -> None:
     """All commits from the one with the bit on; that one may be beyond knowing."""
-    path, wal = tmp_path / "default.db", tmp_path / "default.db-wal"
-    shutil.copy(log, path)
-    shutil.copy(log.with_name("left.db-wal"), wal)
+    wal = copied(log, tmp_path)
     flip(wal, random.Random(seed).randrange(HEADER_BYTES * 8, wal.stat().st_size * 8))
     before = wal.read_bytes()
-    behind = commits_behind(path)
+    lost, behind = look(tmp_path / "default.db")
     assert wal.read_bytes() == before
+    assert lost - 1 <= behind <= lost or (lost, behind) == (COMMITS, ALL_COMMITS)
+
+
+def copied(log: Path, folder: Path) -> Path:
+    """The write-ahead log of a copy of a log."""
+    shutil.copy(log, folder / "default.db")
+    return Path(shutil.copy(log.with_name("left.db-wal"), folder / "default.db-wal"))
+
+
+def look(path: Path) -> tuple[int, int]:
+    """How many events a log lacks, and how many commits stand behind the end of its write-ahead log."""
+    behind = commits_behind(path)
     try:
         with closing(AccountStore(path, readonly=True)) as store:
-            lost = COMMITS - store.size()
+            return COMMITS - store.size(), behind
     except StoreError:  # the first commit, which makes the tables, is among them
-        assert behind >= COMMITS
-    else:
-        assert lost - 1 <= behind <= lost
+        return COMMITS, behind
 
 
 def test_it_is_told_by_the_check_and_at_the_start_and_a_kill_alone_hides_nothing(tmp_path: Path) -> None:

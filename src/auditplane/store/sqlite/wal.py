@@ -12,14 +12,14 @@ from typing import BinaryIO, Final
 
 import apsw
 
-from auditplane.store.sqlite.database import connect, one, translated
+from auditplane.store.sqlite.database import PAGE_BYTES, connect, one, translated
 
 _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
-_PAGE_BYTES: Final = slice(8, 12)
-# Which filling of the log it is, in its header and in that of each frame.
-_SALTS: Final = slice(16, 24)
-_FRAME_SALTS: Final = slice(8, 16)
+_FRAME_BYTES: Final = _FRAME_HEADER_BYTES + PAGE_BYTES
+# Which filling of the log it is, in its header and in that of each frame, twice: a bit may have changed.
+_SALTS: Final = (slice(16, 20), slice(20, 24))
+_FRAME_SALTS: Final = (slice(8, 12), slice(12, 16))
 # Of the last frame of a commit, how many pages the database has then; else zero.
 _FRAME_COMMIT: Final = slice(4, 8)
 
@@ -46,13 +46,13 @@ def commits_behind(database: Path) -> int:
 def _commits(file: BinaryIO, at: int) -> Iterator[bool]:
     """Of each frame from a number on, whether it ends a commit of this filling of the log."""
     header = file.read(_HEADER_BYTES)
-    frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[_PAGE_BYTES])
     while True:
-        file.seek(_HEADER_BYTES + at * frame_bytes)
+        file.seek(_HEADER_BYTES + at * _FRAME_BYTES)
         frame = file.read(_FRAME_HEADER_BYTES)
         if len(frame) < _FRAME_HEADER_BYTES:
             return
-        yield frame[_FRAME_SALTS] == header[_SALTS] and any(frame[_FRAME_COMMIT])
+        is_of_this = any(frame[one] == header[other] for one, other in zip(_FRAME_SALTS, _SALTS, strict=True))
+        yield is_of_this and any(frame[_FRAME_COMMIT])
         at += 1
 
 
