@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from auditplane import cli, limits
-from auditplane.http.server import SETTLE_SECONDS_MAX
+from auditplane.http.upkeep import SETTLE_SECONDS_MAX
 from confined import Confinement
 from server import PROGRAM, Server, environment, run, start
 from tenants import DOWNLOAD, EVENTS, EVIDENCE, KEYS, client, events, events_of, recorded
