@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 import httpx2
 
 from auditplane import config
-from auditplane.access import Access, Role, Session
+from auditplane.access import Access
+from auditplane.access.key import Role, Session
 from auditplane.http.app import routes
 from auditplane.http.page import assets
 from auditplane.http.page.sessions import COOKIE

@@ -17,7 +17,8 @@ import httpx2
 import msgspec
 import pytest
 
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.store.sqlite.folder import DataFolder
 from server import Server, start
 

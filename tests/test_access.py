@@ -16,7 +16,8 @@ import apsw
 import httpx2
 import pytest
 
-from auditplane.access import Access, Role, is_well_formed, new_secret
+from auditplane.access import Access
+from auditplane.access.key import Role, is_well_formed, new_secret
 from auditplane.errors import InvalidInput, NotAuthenticated
 from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import format_us

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from auditplane.access import Access, new_secret
+from auditplane.access import Access
+from auditplane.access.key import new_secret
 from auditplane.http.openapi import document
 from routes import ANYBODY, API, PAGE, ROUTES, Served, Things, cookie, neutral, served
 from server import Server

@@ -16,7 +16,9 @@ import apsw
 import pytest
 
 from auditplane import backup, log, merkle, rotation, signing
-from auditplane.access import Access, Role, look_at
+from auditplane.access import Access
+from auditplane.access.key import Role
+from auditplane.access.stored import look_at
 from auditplane.checkpoint import open_checkpoint
 from auditplane.errors import (
     AuditplaneError,

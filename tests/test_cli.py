@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from auditplane import __version__
-from auditplane.access import Role
+from auditplane.access.key import Role
 from auditplane.event import KINDS
 from auditplane.query import LIST_PARAMETERS, parse_query
 from auditplane.store.sqlite.folder import DataFolder

@@ -17,7 +17,8 @@ import apsw
 import pytest
 
 from auditplane import backup, config, keeping, log
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.doctor import Finding, Level, Look, examine_folder, examine_settings, place
 from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse

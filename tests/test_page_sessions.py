@@ -16,8 +16,10 @@ import httpx2
 import pytest
 
 from auditplane import limits
-from auditplane.access import Access, Role, Session, copy_keys, new_secret
+from auditplane.access import Access
 from auditplane.access.attempts import sources
+from auditplane.access.key import Role, Session, new_secret
+from auditplane.access.stored import copy_keys
 from auditplane.errors import (
     AuditplaneError,
     Conflict,

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from auditplane.access import Access, Role, new_secret
+from auditplane.access import Access
+from auditplane.access.key import Role, new_secret
 from auditplane.cli.server import AS_ROOT
 from auditplane.http.lines import JsonLines
 from auditplane.http.page.sessions import COOKIE

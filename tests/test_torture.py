@@ -15,8 +15,9 @@ from typing import Any
 import apsw
 import pytest
 
-from auditplane import access, checking, log
-from auditplane.access import Access, Role
+from auditplane import checking, log
+from auditplane.access import Access, stored
+from auditplane.access.key import Role
 from auditplane.errors import Conflict, NotAuthenticated, StoreError
 from auditplane.store.sqlite.account import sync_failed
 from auditplane.store.sqlite.folder import DataFolder
@@ -290,7 +291,7 @@ def test_a_change_of_keys_that_was_not_synced_is_before_it_is_taken_for_done(tmp
         two = Access(folder, log.clock)
         with pytest.raises(StoreError), one._changing():
             raise apsw.IOError("a sync failed")
-        assert access.sync_failed(folder.path)
+        assert stored.sync_failed(folder.path)
         if by == "the next start":
             one.close()
             two.close()
@@ -305,7 +306,7 @@ def test_a_change_of_keys_that_was_not_synced_is_before_it_is_taken_for_done(tmp
             one.create(account="default", role=Role.READER, by="tests")
             two.create(account="default", role=Role.READER, by="tests")
         assert len(rewritten) == 1
-        assert not access.sync_failed(folder.path)
+        assert not stored.sync_failed(folder.path)
 
 
 def test_a_key_that_was_revoked_after_all_is_refused_by_all(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_a_key_that_was_revoked_after_all_is_refused_by_all(tmp_path: Path) -> N
         connection = apsw.Connection(str(folder.path / "control.db"))
         connection.execute("UPDATE api_key SET revoked_us = 1 WHERE id = ?", (key.id,))
         connection.close()
-        one._syncs._shared[access.SYNC_FAILED_AT] = 1
+        one._syncs._shared[stored.SYNC_FAILED_AT] = 1
         with pytest.raises(Conflict):
             one.revoke(key.id, account="default", by="tests")
         with pytest.raises(NotAuthenticated):

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 import rfc6962
 from altering import Alter, AlteringProxy, altering_proxy, unaltered
 from auditplane import keeping, log, merkle, render, verifying
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.checkpoint import SignerKey, VerifierKey, open_checkpoint
 from auditplane.cli import watching
 from auditplane.cli.remembered import Remembered

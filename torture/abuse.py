@@ -28,7 +28,8 @@ from statistics import median
 from typing import Any, Final
 
 from auditplane import log
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.store.sqlite.folder import DataFolder
 from server import Server, start
 from torture import attackers, dummy, recorder, watch

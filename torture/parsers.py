@@ -24,7 +24,8 @@ from cyclopts import CycloptsError
 from starlette.requests import Request
 
 from auditplane import backup, config, log, merkle, query, rotation, signing, tiles, times, ulid
-from auditplane.access import Access, Role, attempts, is_well_formed
+from auditplane.access import Access, attempts
+from auditplane.access.key import Role, is_well_formed
 from auditplane.checkpoint import (
     Checkpoint,
     Proof,

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from auditplane import checking, log
-from auditplane.access import CONTROL_FILE, Access, Key, Role, look_at
+from auditplane.access import Access
+from auditplane.access.key import Key, Role
+from auditplane.access.stored import CONTROL_FILE, look_at
 from auditplane.errors import Damaged, NotAuthenticated, NotFound, StoreError
 from auditplane.event import Rules, parse
 from auditplane.query import Order, Query

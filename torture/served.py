@@ -18,7 +18,8 @@ import httpx2
 from httpcore2 import MockBackend
 
 from auditplane import config, rotation, tiles, verifying
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.client import Client, Filter, transport
 from auditplane.errors import ConnectionLost, InvalidConfig, ProofError, Refused
 from auditplane.http import app

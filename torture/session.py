@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditplane import backup, keeping, log, rotation, signing, ulid
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.errors import AuditplaneError, Conflict, Gone
 from auditplane.event import Rules, parse
 from auditplane.store.sqlite import sealing, statements

@@ -25,7 +25,8 @@ from statistics import median
 from typing import Any, Final
 
 from auditplane import limits, log
-from auditplane.access import Access, Role
+from auditplane.access import Access
+from auditplane.access.key import Role
 from auditplane.event import Rules, parse
 from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.folder import DataFolder

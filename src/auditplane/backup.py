@@ -22,7 +22,8 @@ from typing import Final
 import msgspec
 
 from auditplane import __version__, log, rotation
-from auditplane.access import CONTROL_FILE, Access, copy_keys
+from auditplane.access import Access
+from auditplane.access.stored import CONTROL_FILE, copy_keys
 from auditplane.checking import Findings, check
 from auditplane.checkpoint import VerifierKey, parse_verifier_key
 from auditplane.errors import (

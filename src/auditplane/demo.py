@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from auditplane import demo_org, limits, log
-from auditplane.access import SYSTEM, Access, Role
+from auditplane.access import SYSTEM, Access
+from auditplane.access.key import Role
 from auditplane.errors import StoreError
 from auditplane.event import DEFAULT_ACCOUNT, Batch, Rules, parse
 from auditplane.store.sqlite import sealing

@@ -1,4 +1,4 @@
-"""Who may do what: API keys, roles and accounts, and who is signed in with which key.
+"""Who is let in: the API keys of all accounts, and who is signed in with which key.
 
 A key is shown once, when it is made; only its SHA-256 is kept. Making and revoking one is an event of its
 account, recorded before it takes effect, so that no key works that the trail does not show.
@@ -12,11 +12,8 @@ import mmap
 import os
 import secrets
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -26,176 +23,39 @@ import apsw
 
 from auditplane import limits, log, ulid
 from auditplane.access import attempts
+from auditplane.access.key import Key, Role, Session, is_well_formed, key_of, new_secret
+from auditplane.access.stored import (
+    CONTROL_FILE,
+    MIGRATIONS,
+    QUERIES,
+    SHARED_BYTES,
+    SHARED_FILE,
+    SYNC_FAILED_AT,
+    VERSION,
+)
 from auditplane.errors import (
     AuditplaneError,
     Conflict,
-    Forbidden,
     InvalidInput,
     NotAuthenticated,
     NotFound,
     StoreError,
 )
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
-from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import (
     Connected,
     begun,
-    check_format,
-    connect,
     fetch,
-    load_migrations,
-    load_queries,
     migrate,
-    one,
     translated,
 )
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
-from auditplane.store.sqlite.syncing import Syncs, failed_in, shared_bytes
+from auditplane.store.sqlite.syncing import Syncs, shared_bytes
 from auditplane.times import SECOND_US, format_us
 
-KEY_PREFIX: Final = "ap_"
-KEY_BITS: Final = 256
-KEY_CHARS: Final = 43
-CHECKSUM_CHARS: Final = 6
 SYSTEM: Final = "auditplane"
-CONTROL_FILE: Final = "control.db"
-SHARED_FILE: Final = "control.version"
-# Its bytes: the version of the keys, and whether the disk failed to sync their log.
-VERSION: Final = slice(0, 8)
-SYNC_FAILED_AT: Final = 8
-SHARED_BYTES: Final = 9
 WAL_PAGES_MAX: Final = 64
 TOKEN_BYTES: Final = 32
-
-_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_QUERIES = load_queries("auditplane.access")
-_MIGRATIONS = load_migrations("auditplane.access")
-
-
-class Role(Enum):
-    """What a key may do: read, record, or everything in its account, its keys included."""
-
-    READER = "reader"
-    WRITER = "writer"
-    ADMIN = "admin"
-
-
-class Right(Enum):
-    """What a request needs."""
-
-    READ = "read"
-    RECORD = "record"
-    MANAGE = "manage"
-    VERIFY = "verify"
-
-
-_RIGHTS: Final = {
-    Role.READER: {Right.READ, Right.VERIFY},
-    Role.WRITER: {Right.RECORD, Right.VERIFY},
-    Role.ADMIN: {Right.READ, Right.RECORD, Right.MANAGE, Right.VERIFY},
-}
-_NEEDED_ROLE: Final = {
-    Right.READ: "a reader or an admin",
-    Right.RECORD: "a writer or an admin",
-    Right.MANAGE: "an admin",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An API key without its secret. Times are microseconds since 1970."""
-
-    id: str
-    account: str
-    role: Role
-    description: str
-    envelope: bool
-    created_us: int
-    expires_us: int | None
-    revoked_us: int | None
-    last_used_us: int | None
-
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
-        return self.description or self.id
-
-    def shown(self) -> dict[str, Any]:
-        """Its JSON form, which never holds the secret."""
-        times = {
-            "created": self.created_us,
-            "expires": self.expires_us,
-            "revoked": self.revoked_us,
-            "lastUsed": self.last_used_us,
-        }
-        return {
-            "id": self.id,
-            "account": self.account,
-            "role": self.role.value,
-            "description": self.description,
-            "envelope": self.envelope,
-            **{name: format_us(us) for name, us in times.items() if us is not None},
-        }
-
-    def may(self, right: Right) -> bool:
-        """Whether the key has a right."""
-        return right in _RIGHTS[self.role]
-
-    def require(self, right: Right) -> None:
-        """Raises Forbidden when the key lacks a right."""
-        if not self.may(right):
-            raise Forbidden(
-                f"This API key is of a {self.role.value}; this needs one of {_NEEDED_ROLE[right]}."
-            )
-
-    def works_at(self, us: int) -> bool:
-        """Whether it is neither revoked nor expired."""
-        return self.revoked_us is None and (self.expires_us is None or us < self.expires_us)
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Somebody who is signed in with a key, until some microseconds since 1970.
-
-    `csrf` is what a form of the page carries to show that the page made it.
-    """
-
-    key: Key
-    expires_us: int
-    csrf: str
-
-    def is_own(self, csrf: str) -> bool:
-        """Whether a form carried the `csrf` of this session."""
-        return hmac.compare_digest(self.csrf.encode(), csrf.encode("utf-8", "surrogatepass"))
-
-    def works_at(self, us: int) -> bool:
-        """Whether it has not ended, nor its key."""
-        return us < self.expires_us and self.key.works_at(us)
-
-
-def new_secret() -> str:
-    """A fresh key: 256 random bits and a checksum, by which scanners know a leaked one."""
-    text = _base62(secrets.randbits(KEY_BITS), KEY_CHARS)
-    return f"{KEY_PREFIX}{text}{_checksum(text)}"
-
-
-def is_well_formed(secret: str) -> bool:
-    """Whether a text has the form and the checksum of a key."""
-    text = secret.removeprefix(KEY_PREFIX)
-    body, checksum = text[:KEY_CHARS], text[KEY_CHARS:]
-    return secret.isascii() and secret.startswith(KEY_PREFIX) and checksum == _checksum(body)
-
-
-def _checksum(text: str) -> str:
-    return _base62(zlib.crc32(text.encode()), CHECKSUM_CHARS)
-
-
-def _base62(number: int, chars: int) -> str:
-    digits = []
-    for _ in range(chars):
-        number, digit = divmod(number, len(_BASE62))
-        digits.append(_BASE62[digit])
-    return "".join(reversed(digits))
 
 
 class Access:
@@ -220,7 +80,7 @@ class Access:
             undo.callback(partial(self._changes.close, copying=False))
             with self._syncs.noting(), self._changes.use() as connection:
                 path.chmod(0o600)
-                migrate(connection, _MIGRATIONS, str(path))
+                migrate(connection, MIGRATIONS, str(path))
             undo.pop_all()
 
     def close(self) -> None:
@@ -237,7 +97,7 @@ class Access:
         with translated(self._path.parent), self._mutex:
             self._path.stat()  # what is open goes on when the file is gone, until the next start
             with self._connection.use() as connection:
-                found = fetch(connection, _QUERIES["any_key"])
+                found = fetch(connection, QUERIES["any_key"])
         if not found:
             raise StoreError(f"There is no API key in {self._path}; it is not the file that it was.")
 
@@ -266,10 +126,10 @@ class Access:
         """
         self._known.pop(hashed, None)
         with self._connection.use() as connection:
-            rows = fetch(connection, _QUERIES["working_key_by_hash"], (hashed, now_us))
+            rows = fetch(connection, QUERIES["working_key_by_hash"], (hashed, now_us))
         if not rows:
             return None
-        self._known[hashed] = key = _key(rows[0])
+        self._known[hashed] = key = key_of(rows[0])
         return key
 
     def watch(self, key: Key) -> Callable[[], None]:
@@ -285,8 +145,8 @@ class Access:
             version = self._shared[VERSION]
             if version != seen:
                 with translated(self._path.parent), self._mutex, self._connection.use() as connection:
-                    (row,) = fetch(connection, _QUERIES["key_of_any_account"], (key.id,))
-                current, seen = _key(row), version
+                    (row,) = fetch(connection, QUERIES["key_of_any_account"], (key.id,))
+                current, seen = key_of(row), version
             if not current.works_at(self._clock()):
                 raise NotAuthenticated("The API key has expired, or was revoked, meanwhile.")
 
@@ -305,7 +165,7 @@ class Access:
         except NotAuthenticated:
             self._count_failure(tried)
             raise
-        _require_reader(key)
+        key.require_sign_in()
         with self._changing() as connection:
             attempts.refuse_many(connection, tried, self._clock())
             return self._open_session(connection, key)
@@ -318,9 +178,9 @@ class Access:
             session = self._sessions.get(hashed)
             if session is None:
                 with self._connection.use() as connection:
-                    rows = fetch(connection, _QUERIES["session_by_hash"], (hashed,))
+                    rows = fetch(connection, QUERIES["session_by_hash"], (hashed,))
                 for expires_us, *key in rows:
-                    session = self._sessions[hashed] = Session(_key(key), expires_us, _csrf(token))
+                    session = self._sessions[hashed] = Session(key_of(key), expires_us, _csrf(token))
             if session is None or not session.works_at(now):
                 raise NotAuthenticated("You are not signed in any more; sign in again.")
             self._used[session.key.id] = now
@@ -329,7 +189,7 @@ class Access:
     def close_session(self, token: str) -> None:
         """Signs out, if the token is that of a session."""
         with self._changing() as connection:
-            fetch(connection, _QUERIES["drop_session"], (_token_hash(token),))
+            fetch(connection, QUERIES["drop_session"], (_token_hash(token),))
 
     def make_link(self, key_id: str) -> str:
         """The token of a link that signs in with a key, once, within LINK_SECONDS.
@@ -339,14 +199,14 @@ class Access:
         rows = self._rows("key_of_any_account", (key_id,))
         if not rows:
             raise NotFound("There is no API key of this id.")
-        key, now, token = _key(rows[0]), self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
+        key, now, token = key_of(rows[0]), self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         if not key.works_at(now):
             raise Conflict(f"The API key {key_id} has expired or was revoked.")
-        _require_reader(key)
+        key.require_sign_in()
         row = (_token_hash(token), key_id, now + limits.LINK_SECONDS * SECOND_US)
         with self._changing() as connection:
-            fetch(connection, _QUERIES["drop_ended_links"], (now,))
-            fetch(connection, _QUERIES["add_link"], row)
+            fetch(connection, QUERIES["drop_ended_links"], (now,))
+            fetch(connection, QUERIES["add_link"], row)
         return token
 
     def follow_link(self, token: str, *, address: str | None = None) -> tuple[str, Session]:
@@ -356,10 +216,10 @@ class Access:
         with self._changing() as connection:
             now = self._clock()
             attempts.refuse_many(connection, tried, now)
-            taken = fetch(connection, _QUERIES["take_link"], (_token_hash(token), now))
+            taken = fetch(connection, QUERIES["take_link"], (_token_hash(token), now))
             if taken:
-                (row,) = fetch(connection, _QUERIES["key_of_any_account"], taken[0])
-                key = _key(row)
+                (row,) = fetch(connection, QUERIES["key_of_any_account"], taken[0])
+                key = key_of(row)
                 if key.works_at(now):
                     return self._open_session(connection, key)
         self._count_failure(tried)
@@ -374,9 +234,9 @@ class Access:
         if key.expires_us is not None:
             expires_us = min(expires_us, key.expires_us)
         kept = limits.SESSIONS_PER_KEY_MAX - 1
-        fetch(connection, _QUERIES["drop_ended_sessions"], (now,))
-        fetch(connection, _QUERIES["drop_oldest_sessions"], (key.id, kept))
-        fetch(connection, _QUERIES["add_session"], (_token_hash(token), key.id, now, expires_us))
+        fetch(connection, QUERIES["drop_ended_sessions"], (now,))
+        fetch(connection, QUERIES["drop_oldest_sessions"], (key.id, kept))
+        fetch(connection, QUERIES["add_session"], (_token_hash(token), key.id, now, expires_us))
         return token, Session(key, expires_us, _csrf(token))
 
     def _refuse_many(self, tried: Sequence[attempts.Source]) -> None:
@@ -404,11 +264,11 @@ class Access:
             used, self._used = self._used, {}
         if used:
             with self._changing() as connection:
-                connection.executemany(_QUERIES["used_key"], [(us, key_id) for key_id, us in used.items()])
+                connection.executemany(QUERIES["used_key"], [(us, key_id) for key_id, us in used.items()])
 
     def keys(self, account: str | None) -> list[Key]:
         """The keys of an account, or of all, oldest first."""
-        return [_key(row) for row in self._rows("keys_of", (account,))]
+        return [key_of(row) for row in self._rows("keys_of", (account,))]
 
     def accounts(self) -> list[str]:
         """The names of all accounts."""
@@ -457,8 +317,8 @@ class Access:
         )
         with self._changing() as connection:
             self._require_working(connection, by_key)
-            fetch(connection, _QUERIES["add_account"], (account, now))
-            fetch(connection, _QUERIES["add_key"], row)
+            fetch(connection, QUERIES["add_account"], (account, now))
+            fetch(connection, QUERIES["add_key"], row)
             self._record(key, "Created", by, by_key)
             if keep_at is not None:
                 write_secret(keep_at, secret)
@@ -468,20 +328,20 @@ class Access:
         """Revokes a key of an account; raises NotFound when it has none of that id, and Conflict."""
         with self._changing() as connection:
             self._require_working(connection, by_key)
-            rows = fetch(connection, _QUERIES["key_by_id"], (key_id, account))
+            rows = fetch(connection, QUERIES["key_by_id"], (key_id, account))
             if not rows:
                 raise NotFound(f"The account {account} has no API key of this id.")
-            key = _key(rows[0])
+            key = key_of(rows[0])
             if key.revoked_us is not None:
                 raise Conflict(f"The API key {key_id} was revoked at {format_us(key.revoked_us)}.")
-            fetch(connection, _QUERIES["revoke_key"], (self._clock(), key_id))
+            fetch(connection, QUERIES["revoke_key"], (self._clock(), key_id))
             self._record(key, "Deleted", by, by_key)
         return key
 
     def _require_working(self, connection: apsw.Connection, by_key: str) -> None:
         """Raises NotAuthenticated when the key with which somebody changes keys has ended meanwhile."""
-        rows = fetch(connection, _QUERIES["key_of_any_account"], (by_key,))
-        if by_key != SYSTEM and not (rows and _key(rows[0]).works_at(self._clock())):
+        rows = fetch(connection, QUERIES["key_of_any_account"], (by_key,))
+        if by_key != SYSTEM and not (rows and key_of(rows[0]).works_at(self._clock())):
             raise NotAuthenticated("The API key has expired, or was revoked, meanwhile.")
 
     def account_of(self, key_id: str) -> str:
@@ -530,7 +390,7 @@ class Access:
 
     def _rows(self, query: str, bindings: Sequence[Any] = ()) -> list[Any]:
         with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
-            return fetch(connection, _QUERIES[query], bindings)
+            return fetch(connection, QUERIES[query], bindings)
 
     @contextmanager
     def _changing(self) -> Iterator[apsw.Connection]:
@@ -554,102 +414,12 @@ class Access:
         self._shared[VERSION] = os.urandom(VERSION.stop)
 
 
-def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
-    """Copies the keys of a data folder as they are now, but only those of these ids, to a file.
-
-    An account comes to be with its first key, and is copied when one of its keys is. Nobody is signed in
-    where the copy is served.
-    """
-    copy_database(path / CONTROL_FILE, target)
-    copy = connect(target, durable=True)
-    try:
-        with translated(target.parent):
-            for drop in ("drop_all_sessions", "drop_all_links", "drop_all_attempts"):
-                copy.execute(_QUERIES[drop]).fetchall()
-            copy.execute(_QUERIES["drop_other_keys"], (json.dumps(key_ids),)).fetchall()
-            copy.execute(_QUERIES["drop_keyless_accounts"]).fetchall()
-    finally:
-        copy.close()
-
-
-def sync_failed(folder: Path) -> bool:
-    """Whether the disk failed to sync a change of the keys of a folder, which was not written again."""
-    with translated(folder):
-        return failed_in(folder / SHARED_FILE, SYNC_FAILED_AT)
-
-
-def look_at(folder: Path) -> tuple[list[str], list[str]]:
-    """The accounts that a folder has keys for, and what is wrong with the database of the keys.
-
-    Nothing in the folder is changed.
-    """
-    with translated(folder):
-        connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
-        try:
-            accounts = [row[0] for row in connection.execute(_QUERIES["accounts"])]
-            found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
-        finally:
-            connection.close()
-    return accounts, [text for text in found if text != "ok"]
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What a folder has of keys, how many people are signed in, and how many attempts just failed."""
-
-    accounts: Sequence[str]
-    keys: Sequence[Key]
-    sessions: int
-    failed_attempts: int
-
-
-def look_into(folder: Path, now_us: int) -> Control:
-    """What a folder has of keys, which is not changed; raises StoreError and NewerFormat."""
-    path = folder / CONTROL_FILE
-    with translated(folder):
-        path.stat()
-        connection = connect(path, durable=False, readonly=True)
-        try:
-            check_format(connection, _MIGRATIONS, str(path))
-            return Control(
-                [row[0] for row in fetch(connection, _QUERIES["accounts"])],
-                [_key(row) for row in fetch(connection, _QUERIES["keys_of"], (None,))],
-                one(connection, _QUERIES["count_sessions"], (now_us,)),
-                one(connection, _QUERIES["count_attempts"], (now_us - attempts.WINDOW_US,)),
-            )
-        finally:
-            connection.close()
-
-
-def opens(secret: str, folder: Path) -> str | None:
-    """The id of the key of a secret, whether it works or not; None when there is none. Nothing is changed."""
-    hashed = sha256(secret.encode("utf-8", "surrogatepass")).digest()
-    with translated(folder):
-        connection = connect(folder / CONTROL_FILE, durable=False, readonly=True)
-        try:
-            rows = fetch(connection, _QUERIES["key_by_hash"], (hashed,))
-        finally:
-            connection.close()
-    return str(rows[0][0]) if rows else None
-
-
 def _open_shared(path: Path) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         return shared_bytes(descriptor, SHARED_BYTES)
     finally:
         os.close(descriptor)
-
-
-def _key(row: Sequence[Any]) -> Key:
-    key_id, account, role, description, envelope, *times = row
-    return Key(key_id, account, Role(role), description, bool(envelope), *times)
-
-
-def _require_reader(key: Key) -> None:
-    """Raises Forbidden for a key that would see nothing on the page."""
-    if Right.READ not in _RIGHTS[key.role]:
-        raise Forbidden(f"A {key.role.value}'s key can't sign in; use one of {_NEEDED_ROLE[Right.READ]}.")
 
 
 def _token_hash(token: str) -> bytes:

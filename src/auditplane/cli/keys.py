@@ -18,7 +18,7 @@ from auditplane.event import DEFAULT_ACCOUNT
 from auditplane.times import format_us, parse_rfc3339
 
 if TYPE_CHECKING:
-    from auditplane.access import Key
+    from auditplane.access.key import Key
 
 app = cyclopts.App(name="keys", help="Make, list and revoke API keys.", help_format="plaintext")
 
@@ -50,7 +50,7 @@ def create(
         auditplane keys create --data ./data --role writer --description billing
         auditplane keys create --role reader --envelope --expires 365d -o json
     """
-    from auditplane.access import Role
+    from auditplane.access.key import Role
 
     with opened(data) as (_, access):
         key, secret = access.create(

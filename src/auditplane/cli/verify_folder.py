@@ -97,7 +97,7 @@ class _Verification:
 
     def check_control(self, names: Sequence[str]) -> None:
         """The database of the keys is whole, and each account that it knows has its log."""
-        from auditplane.access import CONTROL_FILE, look_at
+        from auditplane.access.stored import CONTROL_FILE, look_at
 
         self._look_behind("control.db", self._path / CONTROL_FILE)
         try:

@@ -5,7 +5,7 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
-from auditplane.access import Control, look_into
+from auditplane.access.stored import Control, look_into
 from auditplane.config import Config
 from auditplane.errors import AuditplaneError
 from auditplane.store.sqlite.folder import ACCOUNTS, holder

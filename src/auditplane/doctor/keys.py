@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from auditplane.access import CONTROL_FILE, Control, Key, Right, opens, sync_failed
+from auditplane.access.key import Key, Right
+from auditplane.access.stored import CONTROL_FILE, Control, opens, sync_failed
 from auditplane.doctor.finding import Finding, Look, disk_failed, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, StoreError
 from auditplane.rotation import NEXT_FILE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from auditplane import limits
-from auditplane.access import Control
+from auditplane.access.stored import Control
 from auditplane.checkpoint import VerifierKey, open_note
 from auditplane.doctor.finding import Finding, Look, disk_failed, moment, ok, warn, wrong
 from auditplane.errors import AuditplaneError, InvalidConfig, NewerFormat, ProofError, StoreError, Unavailable

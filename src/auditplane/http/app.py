@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditplane import __version__, limits
-from auditplane.access import Key
+from auditplane.access.key import Key
 from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, NotAuthenticated
 from auditplane.http import bodies, events, evidence, keys, logs, metrics, openapi, page, problems, retention

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from auditplane import limits
-from auditplane.access import Key
+from auditplane.access.key import Key
 from auditplane.errors import InvalidInput, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
 from auditplane.http.state import CALLER, NOBODY
 from auditplane.shares import Shares

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from auditplane import limits, log, render
 from auditplane import query as queries
-from auditplane.access import Key, Right
+from auditplane.access.key import Key, Right
 from auditplane.errors import InvalidQuery, UnsupportedMedia
 from auditplane.event import Batch, Rules, parse
 from auditplane.http import bodies, negotiation, reads

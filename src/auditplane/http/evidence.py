@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import query as queries
-from auditplane.access import Key, Right
+from auditplane.access.key import Key, Right
 from auditplane.evidence import Asked, Evidence
 from auditplane.http import reads
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, file_name, filtered, parameters

@@ -4,7 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auditplane.access import Key, Right, Role
+from auditplane.access.key import Key, Right, Role
 from auditplane.errors import InvalidInput
 from auditplane.http import bodies
 from auditplane.http.events import json_answer, no_parameters

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import log
-from auditplane.access import Right
+from auditplane.access.key import Right
 from auditplane.checkpoint import Proof, SignerKey, format_proof
 from auditplane.errors import InvalidQuery, NotFound
 from auditplane.http import negotiation

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from auditplane import __version__, limits
 from auditplane import query as queries
-from auditplane.access import Role
+from auditplane.access.key import Role
 from auditplane.event import KINDS
 from auditplane.http.problems import JSON, OCTETS
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from auditplane import limits
-from auditplane.access import Key
+from auditplane.access.key import Key
 from auditplane.errors import without_keys
 from auditplane.event import Rules, parse
 from auditplane.forgotten import KIND, SYSTEM

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import keeping, limits
-from auditplane.access import Key, Right
+from auditplane.access.key import Key, Right
 from auditplane.errors import InvalidInput, NotFound, TooLarge
 from auditplane.http import bodies
 from auditplane.http.events import json_answer, no_parameters

@@ -31,7 +31,8 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from auditplane import limits, listening
-from auditplane.access import CONTROL_FILE, Access
+from auditplane.access import Access
+from auditplane.access.stored import CONTROL_FILE
 from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http import memory, rates

@@ -9,7 +9,8 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from auditplane import keeping, limits, log
-from auditplane.access import Access, Key, Right
+from auditplane.access import Access
+from auditplane.access.key import Key, Right
 from auditplane.config import Config
 from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.event import Batch

@@ -7,7 +7,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from auditplane import keeping
-from auditplane.access import Right, Session
+from auditplane.access.key import Right, Session
 from auditplane.http.page import forms, sessions
 from auditplane.http.state import State
 

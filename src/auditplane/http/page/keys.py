@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auditplane.access import Key, Role, Session
+from auditplane.access.key import Key, Role, Session
 from auditplane.errors import InvalidInput, NotFound
 from auditplane.http.page.administration import admin, change
 from auditplane.http.page.rendering import html, page_route, redirect

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from auditplane import limits, log
-from auditplane.access import Right, Session
+from auditplane.access.key import Right, Session
 from auditplane.errors import InvalidQuery, NotAuthenticated, TooManyRequests, Unavailable
 from auditplane.event import Event, decode_docs
 from auditplane.http.connections import break_off

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import log, merkle
-from auditplane.access import Access, Key, Right
+from auditplane.access import Access
+from auditplane.access.key import Key, Right
 from auditplane.event import Event, decode_doc, decode_docs
 from auditplane.http.page.details import Line, Node, comparison, tree
 from auditplane.http.page.rendering import html, is_for_part, page_route

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from auditplane.access import Right
+from auditplane.access.key import Right
 from auditplane.http import logs
 from auditplane.http.events import PRIVATE, no_parameters
 from auditplane.http.page.sessions import session

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from auditplane.access import Key
+from auditplane.access.key import Key
 from auditplane.errors import AuditplaneError, InvalidInput, NotAcceptable, NotAuthenticated
 from auditplane.http import negotiation, problems
 from auditplane.http.page import assets, paths, texts

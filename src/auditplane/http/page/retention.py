@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import keeping, limits
-from auditplane.access import Session
+from auditplane.access.key import Session
 from auditplane.errors import InvalidInput, NotFound
 from auditplane.http.page.administration import admin, change, on_account
 from auditplane.http.page.rendering import html, page_route, redirect

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane import limits
-from auditplane.access import Session
+from auditplane.access.key import Session
 from auditplane.errors import Forbidden, NotAuthenticated
 from auditplane.http.state import CALLER, State
 

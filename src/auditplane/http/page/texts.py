@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import urlencode
 
-from auditplane.access import Key, Right
+from auditplane.access.key import Key, Right
 from auditplane.times import SECOND_US
 
 _TONES: Final = {

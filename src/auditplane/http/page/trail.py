@@ -13,7 +13,7 @@ from starlette.responses import Response
 from auditplane import limits, log
 from auditplane import overview as overviews
 from auditplane import query as queries
-from auditplane.access import Key, Right
+from auditplane.access.key import Key, Right
 from auditplane.errors import InvalidQuery
 from auditplane.event import Event, decode_docs
 from auditplane.http.events import parameters
