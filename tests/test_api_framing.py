@@ -77,6 +77,11 @@ AMBIGUOUS = {
     "two encodings": CHUNKED + b"Transfer-Encoding: identity\r\n\r\n" + CHUNKS,
     "an unknown encoding": b"Transfer-Encoding: xchunked\r\n\r\n" + CHUNKS,
     "chunked before another": b"Transfer-Encoding: chunked, identity\r\n\r\n" + CHUNKS,
+    "an encoding that is ignored": b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+    "an unknown one that is ignored": b"Transfer-Encoding: foo, chunked\r\n\r\n" + CHUNKS,
+    "chunked twice": b"Transfer-Encoding: chunked, chunked\r\n\r\n" + CHUNKS,
+    "chunked in two headers": CHUNKED + CHUNKED + b"\r\n" + CHUNKS,
+    "an encoding in a header before": b"Transfer-Encoding: gzip\r\n" + CHUNKED + b"\r\n" + CHUNKS,
     "a quoted encoding": b'Transfer-Encoding: "chunked"\r\n\r\n' + CHUNKS,
     "a control character before it": b"Transfer-Encoding: \x0bchunked\r\n" + length(SIZE) + b"\r\n" + CHUNKS,
     "a blank before its colon": b"Transfer-Encoding : chunked\r\n" + length(SIZE) + b"\r\n" + CHUNKS,
@@ -122,6 +127,17 @@ def test_chunks_are_of_http_1_1_only(asked: Asked, version: bytes) -> None:
     head = asked.head.replace(b"HTTP/1.1", version)
     assert asked.exchange(head + CHUNKED + b"\r\n" + CHUNKS + asked.inner) in ([400], [])
     assert (asked.recorded("outer"), asked.recorded("inner")) == (0, 0)
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: x\r\nHost: y\r\n", b"Host: x\r\nHost: x\r\n"])
+def test_a_request_has_one_host(asked: Asked, hosts: bytes) -> None:
+    head = asked.head.replace(b"Host: x\r\n", hosts)
+    assert asked.exchange(head + length(SIZE) + b"\r\n" + OUTER + asked.inner) in ([400], [])
+    assert (asked.recorded("outer"), asked.recorded("inner")) == (0, 0)
+
+
+def test_who_speaks_http_1_0_need_not_name_the_host(asked: Asked) -> None:
+    assert asked.exchange(b"GET /v1/version HTTP/1.0\r\n\r\n") == [200]
 
 
 def both(first: bytes, second: bytes) -> bytes:

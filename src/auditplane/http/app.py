@@ -21,6 +21,7 @@ from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, NotAuthenticated
 from auditplane.http import bodies, events, evidence, keys, logs, metrics, openapi, page, problems, retention
 from auditplane.http.connections import Connections, break_off_all
+from auditplane.http.framing import Framed
 from auditplane.http.headers import WithHeaders
 from auditplane.http.lines import Lines, standard_error
 from auditplane.http.page import rendering
@@ -109,7 +110,7 @@ def build(config: Config) -> ASGIApp:
     app = Starlette(routes=served, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
     lines = standard_error() if config.log_requests else None
-    guarded = WithHeaders(app, hsts=config.tls_hsts)
+    guarded = WithHeaders(Framed(app), hsts=config.tls_hsts)
     paths = {route.endpoint: route.path for route in served}
     connections = Connections(config.port, config.connections, config.idle_seconds)
     measured = _Measured(guarded, paths, lines, connections)
