@@ -49,7 +49,7 @@ def _fill(folder: Path, events: int) -> None:
     made = dataset.load(folder / "dataset", events)
     data = DataFolder(folder / "data")
     rules = Rules()
-    with data.account("default") as store:
+    with data.account("default", may_begin=True) as store:
         for lines in made.ndjson(range(made.batches)):
             request = log.Request(parse(lines, rules, lines=True), "bench")
             log.record(store, [request], lambda: log.clock() - AGE_DAYS * DAY_US)

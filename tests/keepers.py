@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from auditplane import keeping, log
 from auditplane.event import Batch, Rules, parse
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import DAY_US
+from folders import FreeFolder
 from tenants import Json, event
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def days_ago(days: float) -> log.Clock:
 
 def work(data: Path, account: str, work_on: Callable[[keeping.Account], T]) -> T:
     """Works on an account in this process."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     try:
         with folder.account(account) as store:
             return work_on(keeping.Account(account, store, log.clock, by="tests"))

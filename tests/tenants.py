@@ -19,7 +19,7 @@ import pytest
 
 from auditplane.access import Access
 from auditplane.access.key import Role
-from auditplane.store.sqlite.folder import DataFolder
+from folders import FreeFolder
 from server import Server, start
 
 Json = dict[str, Any]
@@ -187,7 +187,7 @@ def access(server: Server) -> Iterator[Access]:
 
 def opened(data: Path) -> Iterator[Access]:
     """The keys of a folder, until the iterator goes on."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     found = Access(folder, clock)
     yield found
     found.close()

@@ -16,11 +16,12 @@ import apsw
 import httpx2
 import pytest
 
+from auditplane import limits
 from auditplane.access import Access
 from auditplane.access.key import Role, is_well_formed, new_secret
-from auditplane.errors import InvalidInput, NotAuthenticated
-from auditplane.store.sqlite.folder import DataFolder
+from auditplane.errors import Conflict, InvalidInput, NotAuthenticated
 from auditplane.times import format_us
+from folders import FreeFolder
 from server import Server, make_key, revoke_key, run, start
 from tenants import (
     COUNT,
@@ -439,7 +440,7 @@ def made(access: Access, **options: Any) -> tuple[str, str]:
 
 def test_a_key_is_refused_from_the_microsecond_it_expires(tmp_path: Path) -> None:
     now = [1_800_000_000 * SECOND_US]
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     access = Access(folder, lambda: now[0])
     end = now[0] + 5
     _, secret = made(access, expires_us=end)
@@ -455,7 +456,7 @@ def test_a_key_is_refused_from_the_microsecond_it_expires(tmp_path: Path) -> Non
 def test_a_key_that_has_ended_is_refused_as_one_that_never_was(tmp_path: Path) -> None:
     """By the same sentence after the same statements, each time: nothing tells which it is."""
     now = [1_800_000_000 * SECOND_US]
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     access = Access(folder, lambda: now[0])
     revoked_id, revoked = made(access)
     access.revoke(revoked_id, account="default", by="tests")
@@ -528,6 +529,17 @@ def test_the_write_ahead_log_of_keys_stays_small(alone: Access, tmp_path: Path) 
             alone.authenticate(secret)
         alone.write_last_use()
     assert (tmp_path / "data" / "control.db-wal").stat().st_size < 2_000_000
+
+
+def test_working_keys_are_bounded(alone: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each account; those that have ended don't count."""
+    monkeypatch.setattr(limits, "KEYS_MAX", 2)
+    keys = [alone.create(account="a", role=Role.READER, by="tests")[0] for _ in range(2)]
+    with pytest.raises(Conflict, match="2 API keys that work"):
+        alone.create(account="a", role=Role.READER, by="tests")
+    alone.create(account="b", role=Role.READER, by="tests")
+    alone.revoke(keys[0].id, account="a", by="tests")
+    alone.create(account="a", role=Role.READER, by="tests")
 
 
 def test_an_expiry_is_shown_as_it_was_asked(alone: Access) -> None:

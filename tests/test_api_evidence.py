@@ -17,8 +17,8 @@ from auditplane.client import Client, ConnectionLost, Filter, Refused
 from auditplane.evidence import verify
 from auditplane.store.sqlite.block import GONE, pack_numbers, unpack_numbers
 from auditplane.store.sqlite.database import fetch
-from auditplane.store.sqlite.folder import DataFolder
 from cutting import cutting_proxy
+from folders import FreeFolder
 from remote import Remote
 from tenants import COUNT, DOWNLOAD, EVENTS, EVIDENCE, Tenant, event, events, problems_of
 
@@ -181,7 +181,7 @@ def test_an_answer_is_one_zip_whatever_encoding_is_accepted(tenant: Tenant) -> N
 
 def forget_first(data: Path, account: str) -> None:
     """Lets the first event of a log be gone."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account(account) as store, store.maintenance() as connection:
         ((packed,),) = fetch(connection, "SELECT keys FROM entry WHERE first = 0")
         keys = unpack_numbers(packed)

@@ -39,8 +39,9 @@ from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import fetch
-from auditplane.store.sqlite.folder import DataFolder, accounts_in, write_secret
+from auditplane.store.sqlite.folder import accounts_in, write_secret
 from engine_model import START_US, spec
+from folders import FreeFolder
 from server import make_key, run, start
 from test_api_log import ask, checkpoint, got, recorded, verifier
 
@@ -54,7 +55,7 @@ def clock() -> int:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data folder with two logs, an API key and checkpoints."""
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     signing.make_log_key(folder.path, "test")
     access = Access(folder, clock)
     for name, count in ACCOUNTS.items():
@@ -81,7 +82,7 @@ def record_in(store: AccountStore, account: str, count: int) -> list[str]:
 
 def made(data: Path, target: Path, *, with_key: bool = False) -> backup.Manifest:
     """A backup, made in this process."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, clock)
     try:
         with backup.begun(folder, access, clock) as wanted:
@@ -93,7 +94,7 @@ def made(data: Path, target: Path, *, with_key: bool = False) -> backup.Manifest
 
 
 def docs_of(data: Path, account: str) -> list[bytes]:
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     try:
         with folder.account(account) as store:
             return log.page(store, Query(order=Order.RECORDED), 1_000)[0]
@@ -110,7 +111,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_account_that_comes_to_be_meanwhile_is_not_in_it(data: Path, tmp_path: Path) -> None:
     """Neither its log nor its keys nor its name: what is restored lacks nothing that it speaks of."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, clock)
     with backup.begun(folder, access, clock) as wanted:
         access.create(account="newcomer", role=Role.ADMIN, by="tests")
@@ -155,7 +156,7 @@ def test_a_backup_holds_what_there_is_and_restores_to_it(data: Path, tmp_path: P
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     for name in ACCOUNTS:
         assert docs_of(data, name) == docs_of(tmp_path / "restored", name)
-    opened = DataFolder(tmp_path / "restored")
+    opened = FreeFolder(tmp_path / "restored")
     access = Access(opened, clock)
     assert sorted(key.description for key in access.keys(None)) == sorted(ACCOUNTS)
     access.close()
@@ -165,7 +166,7 @@ def test_a_backup_holds_what_there_is_and_restores_to_it(data: Path, tmp_path: P
 
 def test_the_key_that_signs_is_in_it_when_asked_for(data: Path, tmp_path: Path) -> None:
     """So are, always, the verifier keys of those before it."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     rotation.rotate(folder, "ann", clock)
     folder.close()
     secret = (data / "log.key").read_text()
@@ -230,7 +231,7 @@ def test_a_backup_of_what_is_damaged_is_none(data: Path, tmp_path: Path) -> None
 
 def test_keys_made_meanwhile_are_not_in_it_and_revoked_ones_stay_revoked(data: Path, tmp_path: Path) -> None:
     """No key works that the trail in the backup does not show."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, clock)
     kept, revoked, late = (
         access.create(account="acme", role=Role.READER, by="tests", description=name)[0]
@@ -243,7 +244,7 @@ def test_keys_made_meanwhile_are_not_in_it_and_revoked_ones_stay_revoked(data: P
     access.close()
     folder.close()
     backup.restore(tmp_path / "backup", tmp_path / "restored", clock)
-    folder = DataFolder(tmp_path / "restored")
+    folder = FreeFolder(tmp_path / "restored")
     access = Access(folder, clock)
     found = {key.id: key.revoked_us for key in access.keys("acme") if key.description != "acme"}
     access.close()
@@ -435,7 +436,7 @@ def test_nothing_is_signed_until_it_is_confirmed(data: Path, tmp_path: Path) -> 
     """Confirming is an event of the log, once; recording and reading go on before it."""
     manifest = made(data, tmp_path / "backup", with_key=True)
     backup.restore(tmp_path / "backup", tmp_path / "restored", lambda: START_US + 9)
-    folder = DataFolder(tmp_path / "restored")
+    folder = FreeFolder(tmp_path / "restored")
     key = signing.log_key(folder.path, None, None).for_account("acme")
     with folder.account("acme") as store:
         (event_id,) = record_in(store, "acme", 1)
@@ -471,7 +472,7 @@ def test_a_confirmation_that_fails_leaves_the_mark(
     """The event and the end of the mark are one commit."""
     made(data, tmp_path / "backup")
     backup.restore(tmp_path / "backup", tmp_path / "restored", clock)
-    folder = DataFolder(tmp_path / "restored")
+    folder = FreeFolder(tmp_path / "restored")
     with folder.account("acme") as store:
         with monkeypatch.context() as patch:
             patch.setattr("auditplane.store.sqlite.account.Transaction.write", lambda _: 1 / 0)
@@ -616,7 +617,7 @@ def test_an_outsider_sees_that_later_events_are_gone(
 
 def test_backups_and_restored_folders_are_verified_as_others_are(data: Path, tmp_path: Path) -> None:
     """Also where the stored checkpoint is by the key before the one that signs now."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     old = signing.log_key(data, None, None).for_account("acme").verifier
     rotation.rotate(folder, "ann", clock)
     folder.close()

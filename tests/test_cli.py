@@ -17,9 +17,9 @@ from auditplane import __version__
 from auditplane.access.key import Role
 from auditplane.event import KINDS
 from auditplane.query import LIST_PARAMETERS, parse_query
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.store.sqlite.reader import Reader
 from auditplane.times import SECOND_US
+from folders import FreeFolder
 from server import PROGRAM, Server, environment, make_key, run, start
 from tenants import EVENTS, client, clock, opened
 from trails import made_folder
@@ -313,7 +313,7 @@ def test_accounts_are_listed_with_their_size(tmp_path: Path) -> None:
 def test_the_trail_names_who_made_a_key(data: Path) -> None:
     """The event of a key made here holds the name of the person at the terminal."""
     key_id, _ = make_key(data, "reader", "named")
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account("named") as store:
         read = Reader(
             store, parse_query([], account="named", allowed=LIST_PARAMETERS, kinds=frozenset(KINDS))

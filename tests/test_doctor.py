@@ -24,9 +24,10 @@ from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse
 from auditplane.rotation import NEXT_FILE
 from auditplane.signing import log_key, make_log_key, new_signer
-from auditplane.store.sqlite.folder import DataFolder, hold, note_backup
+from auditplane.store.sqlite.folder import hold, note_backup
 from auditplane.store.sqlite.verified import Verified, keep_verified
 from auditplane.times import DAY_US
+from folders import FreeFolder
 from server import environment, free_port, run, start
 from tenants import EVENTS, client, clock, events
 
@@ -35,7 +36,7 @@ ITS_OWN = re.compile(r"doctor\.probe|.*-shm")  # SQLite's readers write to the l
 
 def record(path: Path, account: str = "default", count: int = 300, ago_us: int = 0) -> None:
     """Records some events, and signs a checkpoint of them."""
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     with folder.account(account) as store:
         batch = parse(json.dumps(events(count)).encode(), Rules(account=account))
         log.record(store, [log.Request(batch, "test")], lambda: log.clock() - ago_us)
@@ -47,7 +48,7 @@ def record(path: Path, account: str = "default", count: int = 300, ago_us: int =
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound folder: two accounts with an admin each, events, checkpoints."""
     path = tmp_path_factory.mktemp("doctor") / "data"
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     access = Access(folder, log.clock)
     access.ensure_admin_key()
     access.create(account="acme", role=Role.ADMIN, by="test")
@@ -137,7 +138,7 @@ def test_a_fresh_server_and_one_at_work_have_no_finding(tmp_path: Path) -> None:
 
 def test_it_may_be_run_while_events_are_recorded(data: Path) -> None:
     """Nobody is kept from recording, and what the server writes meanwhile is no damage."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, log.clock)
     with folder.account("default") as store:
         for _ in range(10):
@@ -151,7 +152,7 @@ def test_it_may_be_run_while_events_are_recorded(data: Path) -> None:
 
 def test_a_folder_of_a_killed_server_is_sound(data: Path, tmp_path: Path) -> None:
     """Its write-ahead logs are part of it, and are left as they are."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account("default") as store:
         batch = parse(json.dumps(events(200)).encode(), Rules())
         log.record(store, [log.Request(batch, "test")], log.clock)
@@ -443,7 +444,7 @@ def change(data: Path, statement: str, file: str = "accounts/default.db") -> Non
 
 
 def access_of(data: Path) -> Iterator[Access]:
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, log.clock)
     yield access
     access.close()
@@ -623,7 +624,7 @@ def test_an_old_backup_is_told(data: Path) -> None:
 
 
 def test_a_hold_on_everything_is_told_where_events_should_expire(data: Path) -> None:
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account("default") as store:
         account = keeping.Account("default", store, log.clock)
         keeping.place_hold(account, reason="of ann", user="ann", min_us=None, max_us=None)

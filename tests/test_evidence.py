@@ -34,7 +34,7 @@ from auditplane.query import FILTERS, fold, parse_query, words_of
 from auditplane.render import Form, body, head
 from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.folder import DataFolder
+from folders import FreeFolder
 from pythons import other_pythons, run_python
 
 Members = dict[str, bytes]
@@ -78,7 +78,7 @@ def record(store: AccountStore, count: int, start: int = 0, *, details: dict[str
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[AccountStore]:
     """A log without events."""
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     with folder.account("default") as opened:
         yield opened
     folder.close()
@@ -137,7 +137,7 @@ def checked(tmp_path: Path) -> Checked:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Of one log: all of it, what passes a filter, and what is none."""
-    folder = DataFolder(tmp_path_factory.mktemp("evidence") / "data")
+    folder = FreeFolder(tmp_path_factory.mktemp("evidence") / "data")
     with folder.account("default") as store:
         record(store, EVENTS // 2)
         while sealing.seal(store, everything=True):
@@ -229,7 +229,7 @@ def test_any_choice_of_events_proves_itself(
 ) -> None:
     """In any log, of any size: in a whole range the proof is of the order of its logarithm."""
     path = tmp_path_factory.mktemp("choice")
-    folder = DataFolder(path / "data")
+    folder = FreeFolder(path / "data")
     with folder.account("default") as store:
         size = data.draw(st.integers(1, 600))
         record(store, size)

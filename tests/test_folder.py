@@ -17,7 +17,17 @@ import apsw
 import pytest
 
 from auditplane import limits, log
-from auditplane.errors import Damaged, FolderInUse, NewerFormat, NotFound, StorageFull, StoreError
+from auditplane.access import Access
+from auditplane.access.key import Role
+from auditplane.errors import (
+    Damaged,
+    FolderInUse,
+    LogMissing,
+    NewerFormat,
+    NotFound,
+    StorageFull,
+    StoreError,
+)
 from auditplane.query import Order, Query
 from auditplane.render import Form
 from auditplane.store.sqlite import sealing
@@ -38,11 +48,12 @@ from engine_model import (
     spec,
     whole,
 )
+from folders import FreeFolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[DataFolder]:
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     yield folder
     folder.close()
 
@@ -95,6 +106,73 @@ def test_names_of_accounts(folder: DataFolder, name: str) -> None:
     assert folder.accounts() == [name]
 
 
+def test_a_log_that_is_gone_does_not_begin_anew(tmp_path: Path) -> None:
+    """Its account has keys, so it was there; it is put back, or given up by an empty file in its place."""
+    data = tmp_path / "data"
+    folder = DataFolder(data)
+    access = Access(folder, log.clock)
+    access.create(account="a", role=Role.ADMIN, by="tests")
+    folder.close()
+    moved = (data / "accounts" / "a.db").rename(tmp_path / "a.db")
+    folder = DataFolder(data)
+    for _ in range(2):
+        with pytest.raises(LogMissing, match=r"touch .*/accounts/a\.db"), folder.account("a"):
+            pass
+        with pytest.raises(LogMissing):
+            access.create(account="a", role=Role.ADMIN, by="tests")
+    assert not folder.has_log("a")
+    assert [key.account for key in access.keys(None)] == ["a"]
+    moved.rename(data / "accounts" / "a.db")
+    with folder.account("a") as store:
+        assert store.size() == 1
+    folder.close()
+    for path in (data / "accounts").glob("a.*"):
+        path.unlink()
+    (data / "accounts" / "a.db").touch()
+    folder = DataFolder(data)
+    with folder.account("a") as store:
+        assert store.size() == 0
+    access.create(account="a", role=Role.ADMIN, by="tests")
+    access.close()
+    folder.close()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_recorded_in_a_log_that_was_moved_away(folder: DataFolder, is_replaced: bool) -> None:
+    """It would be acknowledged, and gone with the process. Put back, it goes on."""
+    path = folder.path / "accounts" / "a.db"
+    with folder.account("a") as store:
+        record(store, [spec(0)])
+        moved = path.rename(folder.path / "a.db")
+        if is_replaced:
+            path.write_bytes(moved.read_bytes())
+        for _ in range(2):
+            with pytest.raises(StoreError, match="was moved away or replaced"):
+                record(store, [spec(1)])
+            with pytest.raises(StoreError, match="was moved away or replaced"):
+                store.checkpoint(whole=False)
+            with pytest.raises(StoreError, match="was moved away or replaced"), store.long_view():
+                pass
+        assert path.exists() == is_replaced
+        moved.rename(path)
+        record(store, [spec(1)])
+        assert store.size() == 2
+
+
+def test_no_key_is_made_in_a_database_that_was_moved_away(folder: DataFolder) -> None:
+    path = folder.path / "control.db"
+    access = Access(folder, log.clock)
+    access.create(account="a", role=Role.ADMIN, by="tests")
+    moved = path.rename(folder.path / "elsewhere.db")
+    with pytest.raises(StoreError, match="was moved away or replaced"):
+        access.create(account="a", role=Role.ADMIN, by="tests")
+    assert not path.exists()
+    moved.rename(path)
+    access.create(account="a", role=Role.ADMIN, by="tests")
+    assert len(access.keys("a")) == 2
+    access.close()
+
+
 def test_strange_files_are_no_accounts(folder: DataFolder) -> None:
     """Whatever somebody puts there."""
     for name in ("A.db", "a.b.db", "default.db.bak", "x.lock", ".db"):
@@ -118,7 +196,7 @@ def test_nobody_else_can_read_a_thing(tmp_path: Path) -> None:
     before = os.umask(0)
     watcher = threading.Thread(target=watch)
     try:
-        folder = DataFolder(tmp_path / "data")
+        folder = FreeFolder(tmp_path / "data")
         watcher.start()
         os.close(hold(folder.path))
         for at in range(20):
@@ -245,7 +323,7 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
     """Is refused in our words."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't be used"):
-        DataFolder(tmp_path / "file")
+        FreeFolder(tmp_path / "file")
 
 
 # Formats.
@@ -465,7 +543,7 @@ def fill_up(path: Path, leave_bytes: int) -> None:
 def test_a_full_disk(small_disk: Path, leave_bytes: int) -> None:
     """Recording is refused and reading goes on; with room so does recording, and nothing is lost."""
     model = Model()
-    folder = DataFolder(small_disk / "data")
+    folder = FreeFolder(small_disk / "data")
     filler = small_disk / "filler"
     with folder.account("default") as store:
         for at in range(10):
@@ -516,7 +594,7 @@ def check(store: AccountStore, model: Model) -> None:
 
 def test_a_full_disk_when_a_log_is_made(small_disk: Path) -> None:
     """It is made once there is room."""
-    folder = DataFolder(small_disk / "data")
+    folder = FreeFolder(small_disk / "data")
     fill_up(small_disk / "filler", 0)
     for _ in range(3):
         with pytest.raises(StorageFull), folder.account("default") as store:

@@ -391,6 +391,19 @@ def test_a_lifted_hold_where_nothing_expired_leaves_no_trace(store: AccountStore
         log.get(store, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
 
 
+def test_holds_are_bounded(store: AccountStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HOLDS_MAX", 2)
+    first, _ = (hold_all(store) for _ in range(2))
+    with pytest.raises(Conflict, match="2 holds are in force"):
+        hold_all(store)
+    keeping.lift_hold(account(store), first.id)
+    hold_all(store)
+
+
+def hold_all(store: AccountStore) -> Hold:
+    return keeping.place_hold(account(store), reason="case 1", user=None, min_us=None, max_us=None)
+
+
 def test_thousands_of_holds_cost_no_more_than_a_few(store: AccountStore) -> None:
     with store.transaction() as transaction:
         for number in range(3_000):

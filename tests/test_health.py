@@ -15,7 +15,7 @@ from auditplane.access import Access
 from auditplane.event import Rules, parse
 from auditplane.http import health
 from auditplane.http.health import Health
-from auditplane.store.sqlite.folder import DataFolder
+from folders import FreeFolder
 from tenants import event
 
 
@@ -23,7 +23,7 @@ class Served:
     """What a worker has of a folder, and its health, which looks each time."""
 
     def __init__(self, path: Path) -> None:
-        self.folder = DataFolder(path)
+        self.folder = FreeFolder(path)
         self.access = Access(self.folder, log.clock)
         self.results: list[log.Result] = []
         self._delivered = threading.Event()
@@ -56,7 +56,7 @@ class Served:
 def path(tmp_path: Path) -> Path:
     """A folder with two accounts."""
     path = tmp_path / "data"
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     access = Access(folder, log.clock)
     access.ensure_admin_key()
     with folder.account("other"):

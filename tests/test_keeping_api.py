@@ -13,8 +13,9 @@ from auditplane import keeping, log
 from auditplane.event import Rules, parse
 from auditplane.http.expiry import LOOK_SECONDS_MAX, ROUND_SECONDS_MIN, Expiry
 from auditplane.query import Query
-from auditplane.store.sqlite.folder import DataFolder, NotedClock
+from auditplane.store.sqlite.folder import NotedClock
 from auditplane.times import DAY_US, SECOND_US
+from folders import FreeFolder
 from keepers import record_old, wait_for, work
 from server import Server, start
 from tenants import (
@@ -392,7 +393,7 @@ def test_an_account_is_looked_at_when_it_is_due(tmp_path: Path) -> None:
     """Never without retention; else when the next event expires, within an hour; a round each half hour."""
     times, days_seconds = Times(), 10 * DAY_US // SECOND_US
     expiry = Expiry(10, times.clock, NotedClock(times.clock()), times.monotonic)
-    folder = DataFolder(tmp_path)
+    folder = FreeFolder(tmp_path)
     with folder.account("a") as store:
 
         def record() -> None:

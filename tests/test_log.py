@@ -39,6 +39,7 @@ from engine_model import (
     walk,
     whole,
 )
+from folders import FreeFolder
 
 OWN_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 OTHER_ID = "01BX5ZZKBKACTAV9WEVGEMMVS0"
@@ -449,7 +450,7 @@ class Delivered:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[DataFolder]:
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     yield folder
     folder.close()
 

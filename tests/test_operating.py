@@ -23,7 +23,7 @@ from auditplane import log
 from auditplane.access import Access
 from auditplane.event import Rules, parse
 from auditplane.http import lines
-from auditplane.store.sqlite.folder import DataFolder
+from folders import FreeFolder
 from server import PROGRAM, Server, environment, free_port, launch, make_key, start
 from tenants import DOWNLOAD, EVENTS, Json, client, event, events
 
@@ -173,7 +173,7 @@ def test_no_line_is_torn_or_lost_when_workers_write_at_once(pair: Server) -> Non
 def test_an_answer_that_broke_off_is_not_whole(tmp_path: Path) -> None:
     """The line says so, and how much was handed over at least what the client took."""
     data = tmp_path / "data"
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     Access(folder, log.clock).close()
     with folder.account("default") as store:
         batch = parse(json.dumps(events(4_000, description="x" * 4_000)).encode(), Rules())
@@ -464,7 +464,7 @@ def test_the_lag_of_a_purge_grows_until_it_is_done(tmp_path: Path) -> None:
     """What expires within a round of the last purge waits for the next one."""
     data = tmp_path / "data"
     day_us = 24 * 3_600 * 1_000_000
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     Access(folder, log.clock).close()
     with folder.account("default") as store:
         batch = parse(json.dumps(events(50)).encode(), Rules())

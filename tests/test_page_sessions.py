@@ -29,8 +29,8 @@ from auditplane.errors import (
     TooManyAttempts,
 )
 from auditplane.store.sqlite.database import fetch, one
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import SECOND_US
+from folders import FreeFolder
 from server import Server, run, start
 from tenants import EVENTS, client, clock, opened, problems_of
 
@@ -62,7 +62,7 @@ class Opened:
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Opened]:
     made = Opened(tmp_path / "data")
-    folders = [DataFolder(made.data) for _ in range(2)]
+    folders = [FreeFolder(made.data) for _ in range(2)]
     made.workers = [Access(folder, lambda: made.now) for folder in folders]
     yield made
     for access, folder in zip(made.workers, folders, strict=True):
@@ -381,7 +381,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """At the end: no secret of any test is in the folder or in the server's log."""
     data = tmp_path_factory.mktemp("page") / "data"
     with start(data, "--workers", "2") as server:
-        folder = DataFolder(data)
+        folder = FreeFolder(data)
         access = Access(folder, clock)
         made = Site(server, access)
         yield made

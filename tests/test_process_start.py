@@ -18,8 +18,8 @@ import pytest
 from auditplane import __version__
 from auditplane.cli.server import AS_ROOT
 from auditplane.store.sqlite.database import CHECKSUM_BYTES, PAGE_BYTES, connect, fetch, one
-from server import PROGRAM, Server, environment, free_port, run, start, wait_until_healthy
-from tenants import EVENTS, client
+from server import PROGRAM, Server, environment, free_port, make_key, run, start, wait_until_healthy
+from tenants import EVENTS, KEYS, client, event, recorded
 from trails import made_folder
 
 NOBODY = 65534
@@ -229,6 +229,35 @@ def test_a_folder_that_lost_its_keys_is_not_begun_anew(tmp_path: Path) -> None:
         assert answers(server)
         assert server.stop() == 0
     assert stat.S_IMODE((data / "control.db").stat().st_mode) == 0o600
+
+
+def test_an_account_whose_log_is_missing_is_told_of_and_the_others_are_served(tmp_path: Path) -> None:
+    """It answers that its log is missing, and none begins; once it is put back, it is served, too."""
+    data = tmp_path / "data"
+    with start(data) as server:
+        _, secret = make_key(data, "admin", account="acme")
+        server.stop()
+    path = data / "accounts" / "acme.db"
+    moved = path.rename(tmp_path / "acme.db")
+    with start(data) as server, client(server.url, secret) as acme:
+        assert f"The log of the account acme is missing: {path}." in server.output
+        assert answers(server)
+        for answer in (
+            acme.get(EVENTS),
+            acme.post(EVENTS, json=event()),
+            acme.post(KEYS, json={"role": "reader"}),
+        ):
+            assert answer.status_code == 500, answer.text
+            assert "The log of the account acme is missing" in answer.json()["errors"][0]
+            assert str(data) not in answer.text
+        assert not path.exists()
+        assert (
+            "its log is missing"
+            in run("verify", "--data", data).stdout + run("doctor", "--data", data).stdout
+        )
+        moved.rename(path)
+        recorded(acme.post(EVENTS, json=event()))
+        assert server.stop() == 0
 
 
 @pytest.fixture

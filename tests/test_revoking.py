@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ from tenants import COUNT, EVENTS, KEYS, Tenant, event, events, events_of
 
 REASON = "request 4711"
 MANY = 12_000
+FLOOD = 700
 
 
 class Slow:
@@ -95,6 +97,24 @@ def test_revoking_and_a_hold_do_not_wait_for_an_erasure_which_ends(tenant: Tenan
         assert erasure.result().status_code in (401, 409)
     assert left > 0
     assert tenant.reader.get(COUNT, params={"user": "victim"}).json()["count"] >= left - 256
+
+
+def test_a_flood_of_holds_holds_up_neither_health_nor_revoking(tenant: Tenant) -> None:
+    """What waits of a key is bounded, and other keys of the account don't wait for it."""
+    key_id, secret = tenant.key("admin")
+    body = json.dumps({"reason": REASON, "user": "nobody"}).encode()
+    headers = {"X_Bindplane_Api_Key": secret, "Content_Type": "application/json"}
+    flood = [Slow(tenant, "POST", "/v1/holds", body, **headers) for _ in range(FLOOD)]
+    with ThreadPoolExecutor(FLOOD) as pool:
+        ends = [pool.submit(slow.end) for slow in flood]
+        health = [tenant.reader.get("/health").status_code for _ in range(5)]
+        assert tenant.admin.delete(f"{KEYS}/{key_id}").status_code == 204
+        health.append(tenant.reader.get("/health").status_code)
+        statuses = Counter(end.result()[0] for end in ends)
+    assert set(health) == {200}
+    assert statuses.keys() <= {201, 401, 503}
+    assert statuses[503], statuses
+    assert len(tenant.admin.get("/v1/holds").json()["holds"]) == statuses[201]
 
 
 def test_an_admin_cannot_erase_what_tells_of_him(tenant: Tenant) -> None:

@@ -31,6 +31,7 @@ from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import sync_folder
 from auditplane.store.sqlite.folder import DataFolder, write_secret
 from engine_model import START_US, record, spec
+from folders import FreeFolder
 from server import make_key, run, start
 from test_api_log import ask, checkpoint, got, recorded, verifier
 
@@ -45,7 +46,7 @@ def clock() -> int:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[DataFolder]:
     """Two logs with checkpoints by their first key."""
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     signing.make_log_key(folder.path, "test")
     for name in ACCOUNTS:
         with folder.account(name) as store:
@@ -282,7 +283,7 @@ def traced(frame, event, _):
         if not steps:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.setprofile(traced)
-rotation.rotate(DataFolder(Path(sys.argv[1])), "killed", log.clock)
+rotation.rotate(FreeFolder(Path(sys.argv[1])), "killed", log.clock)
 """
 
 
@@ -296,7 +297,7 @@ def test_a_process_that_is_killed_anywhere(folder: DataFolder) -> None:
         assert done.returncode in (0, -signal.SIGKILL)
         killed += done.returncode != 0
     assert killed > 5
-    opened = DataFolder(folder.path)
+    opened = FreeFolder(folder.path)
     rotation.rotate(opened, "ann", clock)
     retired = len(signing.retired_keys(opened.path))
     for name in ACCOUNTS:
@@ -394,7 +395,7 @@ def test_a_missing_key_is_not_replaced_by_itself(folder: DataFolder) -> None:
 
 def test_a_lost_key_of_which_nothing_tells(tmp_path: Path) -> None:
     """Its name must be said. A server makes a key for logs that have signed nothing."""
-    folder = DataFolder(tmp_path / "data")
+    folder = FreeFolder(tmp_path / "data")
     with folder.account("default") as store:
         record(store, [spec()])
     with pytest.raises(InvalidInput, match="--name"):

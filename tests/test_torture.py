@@ -2,30 +2,15 @@
 
 import json
 import random
-import re
-import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
 
-import apsw
 import pytest
 
-from auditplane import checking, log
-from auditplane.access import Access, stored
-from auditplane.access.key import Role
-from auditplane.errors import Conflict, NotAuthenticated, StoreError
-from auditplane.store.sqlite.account import sync_failed
-from auditplane.store.sqlite.folder import DataFolder
-from auditplane.store.sqlite.syncing import Syncs
-from engine_model import opened, record, spec
-from torture import faults, powercut, promises, rot, session, small, trace
+from torture import faults, powercut, promises, rot, session, trace
 from torture.disk import SECTOR_BYTES, Disk, File, Folder
-from torture.trace import Cut, Made, Op, Removed, Renamed, Synced, Told, Written
+from torture.trace import Cut, Made, Removed, Renamed, Synced, Written
 
 CUTS = 250
 FAULTS = 12
@@ -61,9 +46,8 @@ def test_each_call_that_may_fail_does_in_its_turn() -> None:
 
 
 CARELESS = {
-    "commits are not synced": "from auditplane.access import Connected\n"
-    "was = Connected.__init__\n"
-    "Connected.__init__ = lambda self, path, **more: was(self, path, **{**more, 'durable': False})",
+    "commits are not synced": "from auditplane.store.sqlite import database\n"
+    "database.SYNCHRONOUS[True] = 'NORMAL'",
     "small files are not synced": "import os\nos.fsync = lambda descriptor: None",
 }
 
@@ -102,246 +86,6 @@ def _in_a_process_of_its_own(attack: Callable[[int, int], rot.Outcome], flips: i
     """As the attack makes constants small for good."""
     with ProcessPoolExecutor(1) as pool:
         return pool.submit(attack, 1, flips).result()
-
-
-# A sync that failed.
-
-BEFORE_A_SYNC = """
-import os, sys
-sys.path[:0] = {path!r}
-from pathlib import Path
-from auditplane import log
-from auditplane.store.sqlite import sealing
-from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.syncing import Syncs
-from torture.session import SIZES, Clock, tell
-from torture import small
-from engine_model import record, spec
-
-{careless}
-small.shrink(setattr, **SIZES)
-root = Path(sys.argv[1])
-store = AccountStore(root / "default.db")
-store.checkpoint(whole=True)
-record(store, [spec(at) for at in range(60)])
-while sealing.seal(store):  # which nothing syncs
-    pass
-tell("sealed")
-"""
-IT_IS_TRIED_AGAIN = """
-while True:
-    try:
-        (event_id,) = record(store, [spec(99)])
-    except Exception as error:
-        tell("failed", error=str(error))
-    else:
-        tell("recorded", id=event_id)
-        break
-os._exit(0)
-"""
-
-
-THE_STORE_IS_CLOSED = """
-try:
-    record(store, [spec(99)])
-except Exception as error:
-    tell("failed", error=str(error))
-store.close()
-tell("closed")
-os._exit(0)
-"""
-
-
-def after_a_failed_sync(path: Path, program_text: str, careless: str) -> list[Op]:
-    """What a program does on the disk whose first sync fails after it has told of something."""
-    program, root, output = path / "program.py", path / "root", path / "trace"
-    program.write_text((BEFORE_A_SYNC + program_text).format(careless=careless, path=sys.path))
-    root.mkdir()
-    assert trace.traced([str(program), str(root)], output) == 0
-    before_sealing, _, _ = output.read_text().partition("writev(1<")
-    syncs = len(re.findall(r"^\d+ +fdatasync", before_sealing, re.MULTILINE))
-    shutil.rmtree(root)
-    root.mkdir()
-    assert (
-        trace.traced([str(program), str(root)], output, inject=f"fdatasync:error=EIO:when={syncs + 1}") == 0
-    )
-    return list(trace.read(output, root))
-
-
-def told(ops: Sequence[Op]) -> list[Any]:
-    """What the program told, each as its name and its members."""
-    return [json.loads(op.text) for op in ops if isinstance(op, Told)]
-
-
-def cut(path: Path, ops: Sequence[Op], cuts: int) -> Iterator[Path]:
-    """What so many power cuts leave, after all this was done, of a log."""
-    disk = Disk()
-    for op in ops:
-        disk.do(op)
-    for number in range(cuts):
-        left = path / f"cut-{len(ops)}-{number}"
-        disk.after_a_power_cut(random.Random(number)).put(left)
-        yield left / "default.db"
-
-
-def cuts_after_a_failed_sync(path: Path, careless: str = "") -> Iterator[tuple[str, Path]]:
-    """The event that was acknowledged after a sync had failed, and what power cuts leave of its folder."""
-    ops = after_a_failed_sync(path, IT_IS_TRIED_AGAIN, careless)
-    assert [what for what, _ in told(ops)] == ["sealed", "failed", "recorded"]
-    for left in cut(path, ops, 20):
-        yield told(ops)[-1][1]["id"], left
-
-
-def cuts_while_the_store_is_closed(path: Path, careless: str = "") -> Iterator[Path]:
-    """What power cuts leave of a folder before each sync that closing makes, and after it."""
-    ops = after_a_failed_sync(path, THE_STORE_IS_CLOSED, careless)
-    assert [what for what, _ in told(ops)] == ["sealed", "failed", "closed"]
-    (failed,) = [at for at, op in enumerate(ops) if isinstance(op, Synced) and op.failed]
-    moments = [at for at, op in enumerate(ops) if isinstance(op, Synced) and at > failed]
-    for moment in [*moments, len(ops)]:
-        yield from cut(path, ops[:moment], 12)
-
-
-def is_sound(path: Path) -> bool:
-    """Whether a log opens and verifies."""
-    with pytest.MonkeyPatch.context() as patch, opened(path) as store:
-        small.shrink(patch.setattr, **session.SIZES)
-        return not checking.check(store, deep=True).problems
-
-
-def is_whole(path: Path, event_id: str) -> bool:
-    """Whether a log has an event and verifies."""
-    with opened(path) as store:
-        has_it = store.get(event_id) is not None
-    return has_it and is_sound(path)
-
-
-def test_what_is_recorded_after_a_failed_sync_stays(tmp_path: Path) -> None:
-    """Though the system has forgotten what it did not write then."""
-    assert all(is_whole(path, event_id) for event_id, path in cuts_after_a_failed_sync(tmp_path))
-
-
-def test_it_would_be_lost_if_the_log_was_not_written_again(tmp_path: Path) -> None:
-    careless = "Syncs.write_again = lambda self: None"
-    assert not all(
-        is_whole(path, event_id) for event_id, path in cuts_after_a_failed_sync(tmp_path, careless)
-    )
-
-
-def test_closing_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
-    """The last connection that is closed would do it by itself."""
-    for path in cuts_while_the_store_is_closed(tmp_path):
-        assert is_sound(path)
-
-
-def test_a_power_cut_while_closing_would_leave_a_damaged_log(tmp_path: Path) -> None:
-    careless = (
-        "from auditplane.store.sqlite import database\n"
-        "database._copy_no_log_when_closed = lambda connection: None"
-    )
-    assert not all(is_sound(path) for path in cuts_while_the_store_is_closed(tmp_path, careless))
-
-
-def test_another_process_hears_of_a_failed_sync(tmp_path: Path) -> None:
-    """By the lock file, which both have open; the first who records writes the log again."""
-    path = tmp_path / "default.db"
-    with opened(path) as one, opened(path) as other, written_again() as rewritten:
-        record(one, [spec()])
-        with pytest.raises(StoreError), one._kept():
-            raise apsw.IOError("a sync failed")
-        assert sync_failed(path)
-        record(other, [spec()])
-        assert rewritten == [other._syncs]
-        assert not sync_failed(path)
-        record(one, [spec()])
-        record(other, [spec()])
-        assert len(rewritten) == 1
-
-
-def test_the_next_start_hears_of_a_failed_sync(tmp_path: Path) -> None:
-    path = tmp_path / "default.db"
-    with opened(path) as store:
-        record(store, [spec()])
-        with pytest.raises(StoreError), store._kept():
-            raise apsw.IOError("a sync failed")
-    assert path.with_name("default.db-wal").stat().st_size, "what is closed leaves its log"
-    with opened(path) as store, written_again() as rewritten:
-        store.checkpoint(whole=False)
-        assert rewritten == [store._syncs]
-
-
-def test_upkeep_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
-    """A power cut in the middle of the copy would leave neither the log nor a whole database."""
-    with opened(tmp_path / "default.db") as store:
-        record(store, [spec()])
-        with pytest.raises(StoreError), store._kept():
-            raise apsw.IOError("a sync failed")
-        with written_again() as rewritten:
-            store.checkpoint(whole=False)
-        assert rewritten == [store._syncs]
-
-
-@pytest.mark.parametrize("by", ["the same process", "another process", "the next start"])
-def test_a_change_of_keys_that_was_not_synced_is_before_it_is_taken_for_done(tmp_path: Path, by: str) -> None:
-    """Revoking again says that it was done, and it was lost in a power cut."""
-    with ExitStack() as undo:
-        folder = DataFolder(tmp_path / "data")
-        undo.callback(folder.close)
-        one = Access(folder, log.clock)
-        two = Access(folder, log.clock)
-        with pytest.raises(StoreError), one._changing():
-            raise apsw.IOError("a sync failed")
-        assert stored.sync_failed(folder.path)
-        if by == "the next start":
-            one.close()
-            two.close()
-            one = Access(folder, log.clock)
-            two = Access(folder, log.clock)
-        undo.callback(one.close)
-        undo.callback(two.close)
-        with written_again() as rewritten:
-            who = two if by == "another process" else one
-            who.ensure_admin_key()
-            assert rewritten[:1] == [who._syncs]
-            one.create(account="default", role=Role.READER, by="tests")
-            two.create(account="default", role=Role.READER, by="tests")
-        assert len(rewritten) == 1
-        assert not stored.sync_failed(folder.path)
-
-
-def test_a_key_that_was_revoked_after_all_is_refused_by_all(tmp_path: Path) -> None:
-    """What a failed sync left is seen after it was written again, by those who knew the key, too."""
-    with ExitStack() as undo:
-        folder = DataFolder(tmp_path / "data")
-        undo.callback(folder.close)
-        one, two = Access(folder, log.clock), Access(folder, log.clock)
-        undo.callback(one.close)
-        undo.callback(two.close)
-        key, secret = one.create(account="default", role=Role.READER, by="tests")
-        assert two.authenticate(secret) == key
-        connection = apsw.Connection(str(folder.path / "control.db"))
-        connection.execute("UPDATE api_key SET revoked_us = 1 WHERE id = ?", (key.id,))
-        connection.close()
-        one._syncs._shared[stored.SYNC_FAILED_AT] = 1
-        with pytest.raises(Conflict):
-            one.revoke(key.id, account="default", by="tests")
-        with pytest.raises(NotAuthenticated):
-            two.authenticate(secret)
-
-
-@contextmanager
-def written_again() -> Iterator[list[Syncs]]:
-    """What writes its log again."""
-    rewritten: list[Syncs] = []
-    was = Syncs.write_again
-
-    def write_again(syncs: Syncs) -> None:
-        rewritten.append(syncs)
-        was(syncs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Syncs, "write_again", write_again)
-        yield rewritten
 
 
 # The disk of the attacks.

@@ -17,7 +17,6 @@ from auditplane.query import Query
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.folder import (
     CLOCK_FILE,
-    DataFolder,
     NotedClock,
     last_write_us,
     may_expire,
@@ -25,6 +24,7 @@ from auditplane.store.sqlite.folder import (
     noted_clock,
 )
 from auditplane.times import DAY_US, SECOND_US, format_us
+from folders import FreeFolder
 from keepers import record_old, wait_for, work
 from server import make_key, run, start
 from tenants import EVENTS, client, event, events
@@ -185,7 +185,7 @@ def test_a_folder_tells_when_it_was_last_written_to(tmp_path: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[AccountStore]:
     """A log of ten events of the beginning, which are kept for a year."""
-    folder = DataFolder(tmp_path)
+    folder = FreeFolder(tmp_path)
     with folder.account("a") as opened:
         batch = parse(json.dumps(events(10)).encode(), Rules(account="a"))
         log.record(opened, [log.Request(batch, "test")], lambda: BEGAN_US)

@@ -15,8 +15,8 @@ from auditplane.checkpoint import SignerKey
 from auditplane.event import Rules, parse
 from auditplane.signing import log_key, make_log_key
 from auditplane.store.sqlite import sealing
-from auditplane.store.sqlite.folder import DataFolder
 from engine_model import memory_folder
+from folders import FreeFolder
 from server import run, start
 from trails import made_folder
 
@@ -27,7 +27,7 @@ CLOCKS = itertools.count()
 
 def record(path: Path, events: int, *, sign: bool = True, account: str = "default") -> None:
     """Adds events to a folder, and signs a checkpoint of them."""
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     body = ",".join(
         f'{{"resourceName":"n{n}","resourceKind":"Source","action":"A","user":"u"}}' for n in range(events)
     )

@@ -39,10 +39,10 @@ from auditplane.forgotten import SYSTEM
 from auditplane.signing import log_key, make_log_key
 from auditplane.store.sqlite import forgetting, sealing
 from auditplane.store.sqlite.database import fetch
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.tiles import ENTRIES, Frontier, Tile, entry_bundle, tile_path, tiles_of
 from auditplane.times import DAY_US
 from auditplane.verifying import Reading, Shown
+from folders import FreeFolder
 from remote import Remote
 from server import PROGRAM, Server, start
 from tenants import EVENTS, client, events, recorded
@@ -61,7 +61,7 @@ def made(path: Path, count: int) -> Path:
 
 def add(data: Path, account: str, count: int, *, by: str = "tests", **members: Any) -> None:
     """Records events without a server."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     try:
         with folder.account(account) as store:
             for first in range(0, count, 5_000):
@@ -76,7 +76,7 @@ def add(data: Path, account: str, count: int, *, by: str = "tests", **members: A
 
 def seal(data: Path, account: str) -> None:
     """Brings what was recorded from the tail into blocks."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account(account) as store:
         while sealing.seal(store, everything=True):
             pass
@@ -86,7 +86,7 @@ def seal(data: Path, account: str) -> None:
 
 def size_of(data: Path) -> int:
     """How many entries the log has."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with folder.account(ACCOUNT) as store:
         size = store.size()
     folder.close()
@@ -95,7 +95,7 @@ def size_of(data: Path) -> int:
 
 def secret_of(data: Path, account: str, role: str = "reader") -> str:
     """A new key, which is an event of its account."""
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     access = Access(folder, log.clock)
     _, secret = access.create(account=account, role=Role(role), by="tests")
     access.close()
@@ -155,7 +155,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dic
         add(data, f"s{size}", size - 1)
         if size % 3 == 0:
             seal(data, f"s{size}")
-    DataFolder(data).account("s0").__enter__()
+    FreeFolder(data).account("s0").__enter__()
     with start(data, env={"AUDITPLANE_LOG_PUBLIC": "true"}) as server:
         yield server, secrets
 
@@ -334,7 +334,7 @@ def test_what_expired_is_told_of_when_it_is_purged(data: Path, tmp_path: Path) -
     """In between it is the word of the server, which the next look checks."""
     add(data, ACCOUNT, 300)
     ahead = log.clock() + 40 * DAY_US
-    folder = DataFolder(data)
+    folder = FreeFolder(data)
     with (
         start(data) as server,
         Client(server.url, server.admin_key) as api,

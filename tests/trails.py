@@ -8,7 +8,7 @@ from auditplane import log
 from auditplane.access import Access
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite import sealing
-from auditplane.store.sqlite.folder import DataFolder
+from folders import FreeFolder
 
 BIG_EVENTS = 14_336
 BIG_EVENT_BYTES = 4_000
@@ -17,7 +17,7 @@ BIG_EVENT_BYTES = 4_000
 def big_trail(path: Path, count: int = BIG_EVENTS) -> Path:
     """A folder whose default account has large events that compress badly: more than 50 MB of CSV."""
     chosen = random.Random(1)
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     with folder.account(DEFAULT_ACCOUNT) as store:
         for first in range(0, count, 1024):
             given = [_event(number, chosen) for number in range(first, min(count, first + 1024))]
@@ -34,7 +34,7 @@ def big_trail(path: Path, count: int = BIG_EVENTS) -> Path:
 
 def made_folder(path: Path) -> Path:
     """A data folder with its first key, as a first start leaves it."""
-    folder = DataFolder(path)
+    folder = FreeFolder(path)
     access = Access(folder, log.clock)
     access.ensure_admin_key()
     access.close()

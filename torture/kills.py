@@ -231,7 +231,7 @@ def _record_old(data: Path) -> None:
     """Events that have expired when the server starts."""
     folder = DataFolder(data)
     event = {"user": OLD_USER, "action": "Modified", "resourceKind": "Source", "resourceName": "old"}
-    with folder.account("old") as store:
+    with folder.account("old", may_begin=True) as store:
         batch = parse(json.dumps([event] * 1_000).encode(), Rules(account="old"))
         for _ in range(OLD_EVENTS // 1_000):
             log.record(store, [log.Request(batch, "key")], lambda: log.clock() - 2 * RETENTION_DAYS * DAY_US)

@@ -193,7 +193,7 @@ class _Examination:
         self._check_log_key(str(key.verifier))
         verifiers = [key.verifier, *(each.key for each in signing.retired_keys(self._folder.path))]
         for name, promised in self._promises.logs.items():
-            with self._folder.account(name) as store:
+            with self._folder.account(name, may_begin=not promised.recorded) as store:
                 _check_events(store, promised)
                 keys = [signing.verifier_for(each, name) for each in verifiers]
                 if go_on:

@@ -122,8 +122,8 @@ class Session:
             self._access = Access(self._folder, self._clock)
             undo.callback(self._access.close)
             path = self._access.ensure_admin_key()
-            for name in self._folder.accounts():
-                with self._folder.account(name):
+            for name in {*self._folder.accounts(), *ACCOUNTS}:
+                with self._folder.account(name, may_begin=name in ACCOUNTS):
                     pass
             rotation.prepare(self._folder, None, None, self._clock)
             if path is not None:

@@ -198,7 +198,7 @@ def _record_old(folder: DataFolder, account: str, seconds: float) -> None:
 
 def _record(folder: DataFolder, account: str, events: int, at_once: int, clock: log.Clock) -> None:
     chosen = random.Random(account)
-    with folder.account(account) as store:
+    with folder.account(account, may_begin=True) as store:
         for _ in range(events // at_once):
             batch = parse(
                 json.dumps([_old_event(chosen) for _ in range(at_once)]).encode(), Rules(account=account)

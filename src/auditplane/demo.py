@@ -58,7 +58,7 @@ def _clear(folder: Path) -> None:
 def _record_all(path: Path) -> None:
     folder = DataFolder(path)
     try:
-        with folder.account(DEFAULT_ACCOUNT) as store:
+        with folder.account(DEFAULT_ACCOUNT, may_begin=True) as store:
             for batch in _batches():
                 (result,) = log.record(store, [log.Request(batch, "demo")], log.clock)
                 if isinstance(result, Exception):

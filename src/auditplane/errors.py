@@ -113,6 +113,10 @@ class Damaged(StoreError):
     """Stored bytes are not what was written."""
 
 
+class LogMissing(StoreError):
+    """An account has API keys, and its log is gone."""
+
+
 class Unconfirmed(StoreError):
     """The log was restored from a backup, and nobody has said yet that it shall go on from there."""
 

@@ -137,7 +137,9 @@ def prepare(folder: DataFolder, name: str | None, given: Path | None, clock: log
         try:
             with alone(folder.path):
                 _finish_or_say(folder, clock)
-                if not (folder.path / KEY_FILE).exists():
+                if (folder.path / KEY_FILE).exists():
+                    sync_folder(folder.path)  # a start that failed may have made it a moment before
+                else:
                     _make_first(folder, name)
         except FolderInUse:  # a change, or a backup, is under way
             if not (folder.path / KEY_FILE).exists():

@@ -8,13 +8,11 @@ Whoever is signed in has a token that stands for a key, for some hours and never
 
 import hmac
 import json
-import mmap
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -26,11 +24,12 @@ from auditplane.access import attempts
 from auditplane.access.key import Key, Role, Session, is_well_formed, key_of, new_secret
 from auditplane.access.stored import (
     CONTROL_FILE,
+    IN_CHANGE,
     MIGRATIONS,
     QUERIES,
     SHARED_BYTES,
     SHARED_FILE,
-    SYNC_FAILED_AT,
+    SYNCS_AT,
     VERSION,
 )
 from auditplane.errors import (
@@ -43,18 +42,20 @@ from auditplane.errors import (
 )
 from auditplane.event import DEFAULT_ACCOUNT, Rules, parse
 from auditplane.store.sqlite.database import (
+    PAGE_BYTES,
     Connected,
     begun,
     fetch,
     migrate,
+    one,
     translated,
 )
 from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
-from auditplane.store.sqlite.syncing import Syncs, shared_bytes
+from auditplane.store.sqlite.syncing import Syncs, locked, shared_bytes
 from auditplane.times import SECOND_US, format_us
 
 SYSTEM: Final = "auditplane"
-WAL_PAGES_MAX: Final = 64
+WAL_BYTES_MAX: Final = 64 * PAGE_BYTES
 TOKEN_BYTES: Final = 32
 
 
@@ -67,20 +68,26 @@ class Access:
         # Two connections: a change, which waits for the disk, must not hold up who is let in.
         self._mutex = threading.Lock()
         self._change_mutex = threading.Lock()
-        self._changes = Connected(path, durable=True, wal_pages_max=WAL_PAGES_MAX)
+        self._changes = Connected(path, durable=True)
         self._connection = Connected(path, durable=False)
         self._known: dict[bytes, Key] = {}
         self._sessions: dict[bytes, Session] = {}
         self._known_version = b""
         self._used: dict[str, int] = {}
         with translated(path.parent), ExitStack() as undo:
-            self._shared = _open_shared(folder.path / SHARED_FILE)
+            self._lock_file = os.open(folder.path / SHARED_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, self._lock_file)
+            self._shared = shared_bytes(self._lock_file, SHARED_BYTES)
             undo.callback(self._shared.close)
-            self._syncs = Syncs(path, self._shared, SYNC_FAILED_AT)
-            undo.callback(partial(self._changes.close, copying=False))
-            with self._syncs.noting(), self._changes.use() as connection:
+            self._syncs = Syncs(path, self._shared, SYNCS_AT)
+            undo.callback(self._changes.close)
+            with locked(self._lock_file), self._changes.use() as connection:
                 path.chmod(0o600)
-                migrate(connection, MIGRATIONS, str(path))
+                with suppress(OSError):  # what can be read is, also where the disk fails
+                    self._syncs.make_sure()
+                with self._syncs.noting():
+                    migrate(connection, MIGRATIONS, str(path))
+                self._tell_of_a_change()  # also of one in the midst of which a process was killed
             undo.pop_all()
 
     def close(self) -> None:
@@ -89,8 +96,11 @@ class Access:
             self.write_last_use()
         with self._mutex, self._change_mutex:
             self._connection.close()
-            self._changes.close(copying=not self._syncs.failed)
+            with locked(self._lock_file):
+                # The last one of all copies the write-ahead log into the database.
+                self._changes.close(copying=self._syncs.is_synced())
             self._shared.close()
+            os.close(self._lock_file)
 
     def check(self) -> None:
         """Raises StoreError when keys can't be looked up, or there is none: the first start makes one."""
@@ -143,7 +153,7 @@ class Access:
         def check() -> None:
             nonlocal seen, current
             version = self._shared[VERSION]
-            if version != seen:
+            if version != seen or version == IN_CHANGE:
                 with translated(self._path.parent), self._mutex, self._connection.use() as connection:
                     (row,) = fetch(connection, QUERIES["key_of_any_account"], (key.id,))
                 current, seen = key_of(row), version
@@ -253,7 +263,7 @@ class Access:
     def _forget_what_changed(self) -> None:
         """Drops what is known of keys and sessions when any process has changed them."""
         version = self._shared[VERSION]
-        if version != self._known_version:
+        if version != self._known_version or version == IN_CHANGE:
             self._known.clear()
             self._sessions.clear()
             self._known_version = version
@@ -289,7 +299,7 @@ class Access:
         """A new key and its secret; `by` is who makes it, `by_key` with which key.
 
         Its account comes to be with it. With `keep_at`, the secret is in that file before the key works.
-        Raises InvalidInput.
+        Raises InvalidInput, and Conflict beyond KEYS_MAX.
         """
         if not ACCOUNT_NAME.fullmatch(account):
             raise InvalidInput(
@@ -317,9 +327,14 @@ class Access:
         )
         with self._changing() as connection:
             self._require_working(connection, by_key)
+            if one(connection, QUERIES["count_working_keys"], (account, now)) >= limits.KEYS_MAX:
+                raise Conflict(
+                    f"The account has {limits.KEYS_MAX:,} API keys that work, which is the most; revoke some."
+                )
             fetch(connection, QUERIES["add_account"], (account, now))
+            is_new = bool(connection.changes())
             fetch(connection, QUERIES["add_key"], row)
-            self._record(key, "Created", by, by_key)
+            self._record(key, "Created", by, by_key, may_begin=is_new)
             if keep_at is not None:
                 write_secret(keep_at, secret)
         return key, secret
@@ -365,8 +380,8 @@ class Access:
         )
         return path
 
-    def _record(self, key: Key, action: str, by: str, by_key: str) -> None:
-        """Records in the account's log that a key was made or revoked."""
+    def _record(self, key: Key, action: str, by: str, by_key: str, *, may_begin: bool = False) -> None:
+        """Records in the account's log, which `may_begin` with it, that a key was made or revoked."""
         event: dict[str, Any] = {
             "resourceName": key.id,
             "resourceKind": "APIKey",
@@ -383,7 +398,7 @@ class Access:
             },
         }
         batch = parse(json.dumps(event).encode(), Rules(account=key.account))
-        with self._folder.account(key.account) as store:
+        with self._folder.account(key.account, may_begin=may_begin) as store:
             (result,) = log.record(store, [log.Request(batch, SYSTEM)], self._clock)
         if isinstance(result, Exception):
             raise result
@@ -398,28 +413,31 @@ class Access:
         with (
             translated(self._path.parent),
             self._change_mutex,
-            self._syncs.noting(),
+            locked(self._lock_file),
             self._changes.use() as connection,
         ):
-            if self._syncs.failed:
-                with begun(connection, "BEGIN IMMEDIATE"):  # so that nobody else writes
-                    self._syncs.write_again()
-                self._tell_of_a_change()  # that failed, and may be seen by now
-            with begun(connection, "BEGIN IMMEDIATE"):
+            with self._syncs.committing(), self._telling_of_a_change(), begun(connection, "BEGIN IMMEDIATE"):
                 yield connection
+            self._copy_log(connection)
+
+    @contextmanager
+    def _telling_of_a_change(self) -> Iterator[None]:
+        """Keeps all processes from knowing keys and sessions by heart until it is over."""
+        self._shared[VERSION] = IN_CHANGE
+        try:
+            yield
+        finally:
             self._tell_of_a_change()
 
     def _tell_of_a_change(self) -> None:
         """Has all processes forget what they know of keys and sessions."""
-        self._shared[VERSION] = os.urandom(VERSION.stop)
+        self._shared[VERSION] = os.urandom(VERSION.stop - 1) + b"!"
 
-
-def _open_shared(path: Path) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        return shared_bytes(descriptor, SHARED_BYTES)
-    finally:
-        os.close(descriptor)
+    def _copy_log(self, connection: apsw.Connection) -> None:
+        """Copies a write-ahead log that has grown into the database; where that fails, the next one does."""
+        with suppress(apsw.Error, OSError), self._syncs.noting():
+            if self._path.with_name(self._path.name + "-wal").stat().st_size > WAL_BYTES_MAX:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def _token_hash(token: str) -> bytes:

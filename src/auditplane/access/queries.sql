@@ -12,6 +12,9 @@ FROM api_key WHERE id = ?;
 -- name: keys_of
 SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
 FROM api_key WHERE ?1 IS NULL OR account = ?1 ORDER BY id;
+-- name: count_working_keys
+SELECT count(*) FROM api_key
+WHERE account = ?1 AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > ?2);
 -- name: any_key
 SELECT 1 FROM api_key LIMIT 1;
 -- name: account_of_key

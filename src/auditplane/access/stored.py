@@ -7,10 +7,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import apsw
+
 from auditplane.access import attempts
 from auditplane.access.key import Key, key_of
 from auditplane.store.sqlite.copying import copy_database
 from auditplane.store.sqlite.database import (
+    Connected,
     check_format,
     connect,
     fetch,
@@ -19,14 +22,15 @@ from auditplane.store.sqlite.database import (
     one,
     translated,
 )
-from auditplane.store.sqlite.syncing import failed_in
+from auditplane.store.sqlite.syncing import BYTES, failed_in
 
 CONTROL_FILE: Final = "control.db"
 SHARED_FILE: Final = "control.version"
-# Its bytes: the version of the keys, and whether the disk failed to sync their log.
+# Its bytes: the version of the keys, and what is known of the syncs of their log.
 VERSION: Final = slice(0, 8)
-SYNC_FAILED_AT: Final = 8
-SHARED_BYTES: Final = 9
+IN_CHANGE: Final = bytes(8)
+SYNCS_AT: Final = 8
+SHARED_BYTES: Final = SYNCS_AT + BYTES
 
 QUERIES: Final = load_queries("auditplane.access")
 MIGRATIONS: Final = load_migrations("auditplane.access")
@@ -39,21 +43,22 @@ def copy_keys(path: Path, target: Path, key_ids: Sequence[str]) -> None:
     where the copy is served.
     """
     copy_database(path / CONTROL_FILE, target)
-    copy = connect(target, durable=True)
+    copy = Connected(target, durable=True)
     try:
-        with translated(target.parent):
+        with translated(target.parent), copy.use() as connection:
             for drop in ("drop_all_sessions", "drop_all_links", "drop_all_attempts"):
-                copy.execute(QUERIES[drop]).fetchall()
-            copy.execute(QUERIES["drop_other_keys"], (json.dumps(key_ids),)).fetchall()
-            copy.execute(QUERIES["drop_keyless_accounts"]).fetchall()
+                fetch(connection, QUERIES[drop])
+            fetch(connection, QUERIES["drop_other_keys"], (json.dumps(key_ids),))
+            fetch(connection, QUERIES["drop_keyless_accounts"])
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
-        copy.close()
+        copy.close(copying=True)  # of nothing, but it removes the log
 
 
 def sync_failed(folder: Path) -> bool:
     """Whether the disk failed to sync a change of the keys of a folder, which was not written again."""
     with translated(folder):
-        return failed_in(folder / SHARED_FILE, SYNC_FAILED_AT)
+        return failed_in(folder / SHARED_FILE, SYNCS_AT)
 
 
 def look_at(folder: Path) -> tuple[list[str], list[str]]:

@@ -36,10 +36,12 @@ def check_accounts(look: Look) -> Iterator[Finding]:
         return
     known, there = set(look.control.accounts), set(accounts_in(look.folder))
     for name in sorted(known - there):
+        path = _file(look, name)
         yield wrong(
             "accounts",
-            f"The account {name} has API keys, and its log is missing: {look.folder / ACCOUNTS / name}.db.",
-            "Stop the server, and put it back from a backup: else the log begins anew, and proves nothing.",
+            f"The account {name} has API keys, and its log is missing: {path}.",
+            f"Put it back, or stop the server and restore a backup. Is there none, `touch {path}` has the "
+            "log begin anew, which proves nothing of what was before.",
         )
     for name in sorted(there - known):
         yield warn(

@@ -27,8 +27,11 @@ async def list_keys(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.MANAGE)
     no_parameters(request)
-    keys = await state.streams.run(key.account, lambda: state.access.keys(key.account))
-    return json_answer({"apiKeys": [each.shown() for each in keys]})
+
+    def listed() -> Response:
+        return json_answer({"apiKeys": [each.shown() for each in state.access.keys(key.account)]})
+
+    return await state.streams.run(key.account, listed)
 
 
 async def create(request: Request) -> Response:

@@ -78,8 +78,11 @@ async def _retention(request: Request, key: Key, change: Callable[[keeping.Accou
 async def list_holds(request: Request) -> Response:
     """`GET /v1/holds`: the holds that are in force."""
     state: State = request.state.server
-    held = await _run(state, _admin(request), lambda account: forgetting.holds(account.store))
-    return json_answer({"holds": [keeping.shown_hold(hold) for hold in held]})
+
+    def listed(account: keeping.Account) -> Response:
+        return json_answer({"holds": [keeping.shown_hold(hold) for hold in forgetting.holds(account.store)]})
+
+    return await _run(state, _admin(request), listed)
 
 
 async def place_hold(request: Request) -> Response:

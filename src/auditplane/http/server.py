@@ -51,6 +51,7 @@ from auditplane.store.sqlite.folder import (
     hold,
     last_write_us,
     noted_clock,
+    told_of_missing_log,
 )
 from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
 
@@ -248,6 +249,8 @@ def _prepare(folder: DataFolder) -> Path | None:
     access = Access(folder, clock)
     try:
         admin_key = access.ensure_admin_key()
+        for name in sorted({*access.accounts()} - {*folder.accounts()}):
+            _log.error("%s", told_of_missing_log(folder.path, name))
     finally:
         access.close()
     for name in folder.accounts():

@@ -53,6 +53,8 @@ class State:
         self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX)
         # Of their own: to erase takes long, and recording does not wait for readers.
         self._changers = Turns(limits.CHANGER_THREADS, "changer", limits.WORKS_WAITING_MAX)
+        # By keys, not accounts: who floods with a stolen key waits behind himself, not the account's own.
+        self._urgent = Turns(limits.URGENT_THREADS, "urgent", limits.URGENT_WORKS_WAITING_MAX)
         self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
         self._rates = Rates(config.data)
         self._exposing: asyncio.Task[bytes] | None = None
@@ -73,6 +75,7 @@ class State:
         await asyncio.to_thread(self.recorder.close)
         await asyncio.to_thread(self._readers.close)
         await asyncio.to_thread(self._changers.close)
+        await asyncio.to_thread(self._urgent.close)
         await asyncio.to_thread(self._parsers.close)
         self._rates.close()
         self.access.close()
@@ -126,8 +129,8 @@ class State:
         return await asyncio.wrap_future(self._changers.submit(key.account, self._checked(key, change)))
 
     async def change_at_once(self, key: Key, change: Callable[[], T]) -> T:
-        """The same, but in no turn: what protects an account does not wait for what somebody does to it."""
-        return await asyncio.to_thread(self._checked(key, change))
+        """The same, in the turn of the key: what protects an account waits for nothing others do to it."""
+        return await asyncio.wrap_future(self._urgent.submit(key.id, self._checked(key, change)))
 
     def on_account(self, key: Key, work: Callable[[keeping.Account], T]) -> T:
         """What some work on the account of a key gives, which ends soon after the key has."""

@@ -1,13 +1,11 @@
 """One account's log in one SQLite database: connections, and the transaction that records."""
 
-import fcntl
 import mmap
 import os
 import threading
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +31,7 @@ from auditplane.store.sqlite.database import (
 )
 from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
-from auditplane.store.sqlite.syncing import Syncs, failed_in, shared_bytes
+from auditplane.store.sqlite.syncing import BYTES, Syncs, failed_in, locked, shared_bytes
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
 from auditplane.store.sqlite.values import KnownValues
@@ -80,23 +78,26 @@ class AccountStore:
             if readonly:
                 self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
                 undo.callback(os.close, self._lock_file)
-                self._shared = mmap.mmap(-1, 1)
+                self._shared = mmap.mmap(-1, BYTES)
             else:
                 lock = path.with_suffix(".lock")
                 self._lock_file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 undo.callback(os.close, self._lock_file)
-                self._shared = shared_bytes(self._lock_file, 1)
+                self._shared = shared_bytes(self._lock_file, BYTES)
             undo.callback(self._shared.close)
             self._syncs = Syncs(path, self._shared, 0)
-            undo.callback(partial(self._writer.close, copying=False))
+            undo.callback(self._writer.close)
             if readonly:
                 with self._writer.use() as writer:
                     check_format(writer, MIGRATIONS, str(path))
                     self.terms = Terms(self._secret(writer))
             else:
-                with self._alone(), self._syncs.noting(), self._writer.use() as writer:
+                with self._alone(), self._writer.use() as writer:
                     path.chmod(0o600)
-                    migrate(writer, MIGRATIONS, str(path))
+                    with suppress(OSError):  # what can be read is, also where the disk fails
+                        self._syncs.make_sure()
+                    with self._syncs.noting():
+                        migrate(writer, MIGRATIONS, str(path))
                     self.terms = Terms(self._secret(writer))
             undo.pop_all()
 
@@ -111,20 +112,17 @@ class AccountStore:
         while self._idle:
             self._idle.pop().close()
         self._keeper.close()
-        # The last one of all copies the write-ahead log into the database.
-        self._writer.close(copying=not self._syncs.failed)
+        with self._alone():
+            # The last one of all copies the write-ahead log into the database.
+            self._writer.close(copying=self._syncs.is_synced())
         self._shared.close()
         os.close(self._lock_file)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Holds the account against other writers, in this process and others."""
-        with self._mutex:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        with self._mutex, locked(self._lock_file):
+            yield
 
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
@@ -141,13 +139,11 @@ class AccountStore:
             translated(self.path.parent),
             self._alone(),
             self._keeping_no_lost_block(),
-            self._syncs.noting(),
             self._writer.use() as connection,
+            self._syncs.committing(),
+            begun(connection, "BEGIN IMMEDIATE"),
         ):
-            if self._syncs.failed:
-                self._syncs.write_again()
-            with begun(connection, "BEGIN IMMEDIATE"):
-                yield connection
+            yield connection
 
     @contextmanager
     def _keeping_no_lost_block(self) -> Iterator[None]:
@@ -163,22 +159,18 @@ class AccountStore:
     @contextmanager
     def maintenance(self) -> Iterator[apsw.Connection]:
         """A write transaction for work that need not survive a crash: only its order is kept."""
-        with self._kept() as keeper, self._alone(), begun(keeper, "BEGIN IMMEDIATE"):
-            yield keeper
+        with self._kept() as keeper, self._alone():
+            self._syncs.make_sure()
+            with begun(keeper, "BEGIN IMMEDIATE"):
+                yield keeper
 
     @contextmanager
     def _kept(self) -> Iterator[apsw.Connection]:
         """The connection for upkeep."""
-        with (
-            translated(self.path.parent),
-            self._keeper_mutex,
-            self._syncs.noting(),
-            self._keeper.use() as connection,
-        ):
-            if self._syncs.failed:
-                with self._alone():  # a copy of the log in the database is worth nothing without the log
-                    self._syncs.write_again()
-            yield connection
+        with translated(self.path.parent), self._keeper_mutex, self._syncs.noting():
+            self._writer.check_file()
+            with self._keeper.use() as connection:
+                yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
@@ -187,7 +179,7 @@ class AccountStore:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = connect(self.path, durable=False, readonly=self._readonly)
+                connection = self._connect_reader()
             try:
                 with begun(connection, "BEGIN"):
                     yield connection
@@ -199,6 +191,10 @@ class AccountStore:
                 raise
             self._idle.append(connection)
 
+    def _connect_reader(self) -> apsw.Connection:
+        self._writer.check_file()
+        return connect(self.path, durable=False, readonly=self._readonly)
+
     @contextmanager
     def long_view(self) -> Iterator[apsw.Connection]:
         """A consistent view that may be held long, though the write-ahead log grows as long as it is.
@@ -206,7 +202,7 @@ class AccountStore:
         Its connection is of its own: FTS5 checks its tables against what a connection kept of them before.
         """
         with translated(self.path.parent):
-            connection = connect(self.path, durable=False, readonly=self._readonly)
+            connection = self._connect_reader()
             try:
                 with begun(connection, "BEGIN"):
                     yield connection
@@ -222,12 +218,15 @@ class AccountStore:
         with self.snapshot() as connection:
             if not one(connection, QUERIES["wal_due"]):
                 return True
-        with self._kept() as keeper, self._alone():
-            if not self._emptied(keeper):
-                return False
-            # Nobody may destroy anything before this: it would not be due any more.
-            with begun(keeper, "BEGIN IMMEDIATE"):
-                fetch(keeper, QUERIES["set_wal_due"], (0,))
+        with self._kept() as keeper:
+            self._syncs.sync_early()
+            with self._alone():
+                self._syncs.sync()
+                if not self._emptied(keeper):
+                    return False
+                # Nobody may destroy anything before this: it would not be due any more.
+                with begun(keeper, "BEGIN IMMEDIATE"):
+                    fetch(keeper, QUERIES["set_wal_due"], (0,))
         return True
 
     @property
@@ -245,14 +244,19 @@ class AccountStore:
             return (pages - copied) * PAGE_BYTES
 
     def checkpoint(self, *, whole: bool) -> None:
-        """Copies the write-ahead log into the database; with `whole` it is emptied, and writers wait."""
+        """Copies the write-ahead log into the database; with `whole` it is emptied, and writers wait.
+
+        A copy of the log in the database is worth nothing without the log, so the disk has to have it first.
+        """
         with self._kept() as keeper:
-            if not whole:
-                with suppress(apsw.BusyError):  # another process is at it
-                    keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                return
+            self._syncs.sync_early()
             with self._alone():
-                self._emptied(keeper)  # when a reader is in a step, the next round does it
+                self._syncs.sync()
+                if whole:
+                    self._emptied(keeper)  # when a reader is in a step, the next round does it
+                    return
+            with suppress(apsw.BusyError):  # another process is at it
+                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _emptied(self, keeper: apsw.Connection) -> bool:
         """Empties the write-ahead log while nobody writes; says whether no reader kept it from that."""

@@ -20,6 +20,7 @@ from auditplane.errors import Damaged, NewerFormat, StorageFull, StoreError, Una
 
 SQLITE_VERSION: Final = apsw.sqlite_lib_version()
 BUSY_MS: Final = 10_000
+SYNCHRONOUS: Final = {True: "FULL", False: "NORMAL"}
 PAGE_BYTES: Final = 8_192
 CHECKSUM_BYTES: Final = 8
 CACHE_KIB: Final = 16_384
@@ -39,27 +40,27 @@ def load_migrations(package: str) -> list[str]:
     return [path.read_text("utf-8") for path in sorted(folder.iterdir(), key=lambda p: p.name)]
 
 
-def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max: int = 0) -> apsw.Connection:
+def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connection:
     """A connection with our settings; `durable` ones sync the log of each commit to the disk.
 
-    Where a `durable` one is the last of all that is closed, it copies the log into the database; others leave
-    it: only who commits durably knows whether the disk has it.
-
-    A `readonly` one changes nothing, and makes no files where nobody else has the database open. A log of
-    more than `wal_pages_max` pages is copied into the database after a commit, unless that is zero.
+    A `durable` one makes the files, and has their names on the disk; a `readonly` one changes nothing, and
+    makes no files where nobody else has the database open. None copies the log into the database by itself,
+    neither after a commit nor when it is closed: SQLite tells nobody when the disk fails in that.
     """
     _check_pages()
     with translated(path.parent):
         if readonly:
             connection = _open_readonly(path)
         else:
-            _make_private(path)
+            if durable:
+                _make_private(path)
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(BUSY_MS)
         settings = [
             f"cache_size = -{CACHE_KIB}",
-            f"synchronous = {'FULL' if durable else 'NORMAL'}",
-            f"wal_autocheckpoint = {wal_pages_max}",
+            f"synchronous = {SYNCHRONOUS[durable]}",
+            "wal_autocheckpoint = 0",
             "temp_store = MEMORY",
         ]
         if not readonly:
@@ -70,16 +71,13 @@ def connect(path: Path, *, durable: bool, readonly: bool = False, wal_pages_max:
                 make_empty(connection)
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")
-            if not durable:
-                _copy_no_log_when_closed(connection)
+            if durable and not readonly:
+                one(connection, "PRAGMA user_version")  # makes the log
+                sync_folder(path.parent)  # SQLite does, too, and drops what the disk says
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-def _copy_no_log_when_closed(connection: apsw.Connection) -> None:
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def bound_caches() -> None:
@@ -108,31 +106,58 @@ class Connected:
     """A connection for one user at a time, who gets a new one once the disk failed under the last.
 
     SQLite keeps a file open for reading only when it can't be opened for writing at that moment, and all
-    writing would fail for good.
+    writing would fail for good. Where the file was moved away or replaced it is of no use either: what is
+    written would be gone with the process.
     """
 
-    def __init__(self, path: Path, *, durable: bool, readonly: bool = False, wal_pages_max: int = 0) -> None:
-        self._open = partial(connect, path, durable=durable, readonly=readonly, wal_pages_max=wal_pages_max)
+    def __init__(self, path: Path, *, durable: bool, readonly: bool = False) -> None:
+        self._open = partial(connect, path, durable=durable, readonly=readonly)
         self._connection: apsw.Connection | None = None
+        self._path = path
+        self._file: tuple[int, int] | None = None
 
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
-        """The connection, which nobody else uses meanwhile."""
+        """The connection, which nobody else uses meanwhile; raises StoreError when the file is another."""
+        self.check_file()
         if self._connection is None:
             self._connection = self._open()
+        if self._file is None:
+            self._file = _file_at(self._path)
         try:
             yield self._connection
         except (apsw.Error, StoreError):
-            self.close(copying=False)
+            self.close()
             raise
 
-    def close(self, *, copying: bool = True) -> None:
-        """Closes it; who uses it next gets a new one. Without `copying` it leaves the write-ahead log."""
+    def check_file(self) -> None:
+        """Raises StoreError when the file is not the one that was opened first."""
+        if self._file is None:
+            return
+        with suppress(FileNotFoundError):
+            if _file_at(self._path) == self._file:
+                return
+        raise StoreError(
+            f"{self._path} was moved away or replaced while it was in use. Put the file back, or stop the "
+            "server and start it again."
+        )
+
+    def close(self, *, copying: bool = False) -> None:
+        """Closes it; who uses it next gets a new one.
+
+        The last of all that are closed may copy the log into the database, once the disk surely has it.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            if not copying:
-                _copy_no_log_when_closed(connection)
+            if copying:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             connection.close()
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file it is, whatever it is called."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _open_readonly(path: Path) -> apsw.Connection:

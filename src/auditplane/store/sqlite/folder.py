@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from auditplane import limits
-from auditplane.errors import FolderInUse, NotFound, StoreError, Unavailable
+from auditplane.errors import FolderInUse, LogMissing, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import make_folder, sync_folder, translated
 from auditplane.store.sqlite.statements import MIGRATIONS
@@ -98,19 +98,26 @@ class DataFolder:
         return size
 
     @contextmanager
-    def account(self, name: str) -> Iterator[AccountStore]:
-        """The store of an account, made when there is none; it stays open while it is used here."""
-        store = self._borrow(name)
+    def account(self, name: str, *, may_begin: bool = False) -> Iterator[AccountStore]:
+        """The store of an account; it stays open while it is used here.
+
+        Raises LogMissing when there is none, unless a log `may_begin`: one that is lost must not begin anew.
+        """
+        store = self._borrow(name, may_begin)
         try:
             yield store
         finally:
             self._give_back(name)
 
-    def _borrow(self, name: str) -> AccountStore:
+    def _borrow(self, name: str, may_begin: bool) -> AccountStore:
         if not ACCOUNT_NAME.fullmatch(name):
             raise NotFound(f"{name!r} is not the name of an account.")
         with self._mutex:
-            store = self._open.pop(name, None) or AccountStore(self._accounts / f"{name}.db")
+            store = self._open.pop(name, None)
+            if store is None:
+                if not may_begin and not self.has_log(name):
+                    raise LogMissing(told_of_missing_log(self.path, name))
+                store = AccountStore(self._accounts / f"{name}.db")
             self._open[name] = store
             self._in_use[name] = self._in_use.get(name, 0) + 1
             return store
@@ -131,6 +138,15 @@ class DataFolder:
         with self._mutex:
             while self._open:
                 self._open.popitem()[1].close()
+
+
+def told_of_missing_log(path: Path, name: str) -> str:
+    """What is to be done where an account has API keys and no log."""
+    log = path / ACCOUNTS / f"{name}.db"
+    return (
+        f"The log of the account {name} is missing: {log}. Put it back, or restore a backup. Is there none, "
+        f"`touch {log}` has the log begin anew."
+    )
 
 
 def accounts_in(path: Path) -> list[str]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
+from auditplane import limits
+from auditplane.errors import Conflict
 from auditplane.event import decode_docs
 from auditplane.merkle import root
 from auditplane.store import Hold, Stored
@@ -107,7 +109,9 @@ def holds(store: AccountStore) -> Sequence[Hold]:
 
 
 def add_hold(transaction: Transaction, hold: Hold) -> None:
-    """Puts a hold in force: what it covers and is still stored is kept."""
+    """Puts a hold in force: what it covers and is still stored is kept. Raises Conflict beyond HOLDS_MAX."""
+    if len(holds_in(transaction.connection)) >= limits.HOLDS_MAX:
+        raise Conflict(f"{limits.HOLDS_MAX:,} holds are in force, which is the most; lift some.")
     fetch(transaction.connection, QUERIES["add_hold"], hold)
 
 

@@ -1,0 +1,524 @@
+"""What a sync that failed, or never came, takes with it: nothing that was acknowledged, and no log.
+
+Programs work on a folder one after the other, in one of which a call fails or the process is killed; then the
+power is cut. What the system forgot by a sync that failed counts as lost.
+"""
+
+import errno
+import json
+import random
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from auditplane import backup, checking, log
+from auditplane.access import Access, stored
+from auditplane.access.key import Role
+from auditplane.errors import AuditplaneError, Conflict, NotAuthenticated, StoreError
+from auditplane.store.sqlite.account import sync_failed
+from auditplane.store.sqlite.syncing import Syncs
+from engine_model import opened, record, spec
+from folders import FreeFolder
+from torture import session, small, trace
+from torture.disk import Disk
+from torture.trace import Op, Synced, Told
+
+CUTS = 12
+
+# Programs, of which all but the last may fail.
+
+EVERY = """
+import os, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from auditplane import backup, log, rotation, signing
+from auditplane.access import Access
+from auditplane.access.key import Role
+from auditplane.errors import Conflict
+from auditplane.store.sqlite import database, sealing, syncing
+from auditplane.store.sqlite.account import AccountStore
+from auditplane.store.sqlite.syncing import Syncs
+from engine_model import START_US, record, request, spec
+from folders import FreeFolder
+from torture import small
+from torture.session import SIZES, Clock, tell
+
+small.shrink(setattr, **SIZES)
+root = Path(sys.argv[1])
+{careless}
+"""
+STORE = """
+store = AccountStore(root / "default.db")
+"""
+SEALED = (
+    STORE
+    + """
+store.checkpoint(whole=True)
+record(store, [spec(at) for at in range(60)])
+while sealing.seal(store):  # which nothing syncs
+    pass
+tell("ready")
+"""
+)
+TRIED = """
+try:
+    record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
+except Exception as error:
+    tell("failed", error=str(error))
+"""
+CLOSED = """
+store.close()
+tell("closed")
+os._exit(0)
+"""
+RECORDED = """
+while True:
+    try:
+        record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
+    except Exception as error:
+        tell("failed", error=str(error))
+    else:
+        tell("recorded")
+        os._exit(0)
+"""
+EVENT_ID = "01KJ9PWE001W00AAAAAAAAAAAA"
+# As if a kill had been waiting for the call to end.
+DIES = """
+fetch = database.fetch
+def dying(*given):
+    try:
+        return fetch(*given)
+    except Exception:
+        os._exit(9)
+database.fetch = dying
+"""
+SYNCED_MEANWHILE = """
+with store.transaction() as transaction:
+    tell("ready")
+    try:
+        store._syncs.sync_early()  # as upkeep does in another process
+    except OSError as error:
+        tell("failed", error=str(error))
+    log.add(transaction, request([spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")]), lambda: START_US + 5)
+tell("recorded")
+os._exit(0)
+"""
+FAILS_AGAIN_WHILE_WRITTEN_AGAIN = (
+    """
+with store._kept() as keeper:
+    pass
+store._syncs._shared[1] = 1  # a sync failed a moment ago
+fsync = os.fsync
+def late(descriptor):
+    os.fsync = fsync
+    try:
+        with store._syncs.noting():  # as upkeep does in another process
+            keeper.wal_checkpoint(mode=0)
+    except Exception as error:
+        tell("failed", error=str(error))
+    fsync(descriptor)
+os.fsync = late
+"""
+    + RECORDED
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Programs, and which sync fails once the first one is ready.
+
+    Where it is left out, what it should have written is not forgotten, but may be written or not.
+    """
+
+    programs: Sequence[str]
+    nth: int = 0
+    is_left_out: bool = False
+
+
+CASES = {
+    "a sync that failed, tried again": Case([SEALED + RECORDED]),
+    "a sync that failed, then a stop and a start": Case([SEALED + TRIED + CLOSED, STORE + RECORDED]),
+    "a stop whose sync fails": Case([SEALED + CLOSED, STORE + RECORDED]),
+    "a stop whose second sync fails": Case([SEALED + CLOSED, STORE + RECORDED], nth=1),
+    "a stop whose last sync fails": Case([SEALED + CLOSED, STORE + RECORDED], nth=2),
+    "a kill before the sync": Case([SEALED + DIES + TRIED, STORE + RECORDED], is_left_out=True),
+    "a kill while the sync fails": Case([SEALED + DIES + TRIED, STORE + RECORDED]),
+    "upkeep's sync fails while a commit is under way": Case([SEALED + SYNCED_MEANWHILE]),
+    "a sync fails while the log is written again": Case([SEALED + FAILS_AGAIN_WHILE_WRITTEN_AGAIN]),
+}
+
+
+def history(path: Path, case: Case, careless: str = "") -> list[Op]:
+    """All that the programs do on the disk."""
+    root = path / "root"
+    _, clean = _ran(path, case.programs[0], careless)
+    syncs = _syncs_once_ready(clean)
+    shutil.rmtree(root)
+    ops: list[Op] = []
+    for number, program in enumerate(case.programs):
+        inject = f"fdatasync:error=EIO:when={syncs[case.nth]}" if number == 0 else ""
+        _, output = _ran(path, program, careless, inject)
+        if inject and case.is_left_out:
+            _leave_out_what_failed(output)
+        ops += trace.read(output, root)
+    return ops
+
+
+def _ran(path: Path, text: str, careless: str, inject: str = "") -> tuple[int, Path]:
+    """How a program ended, and what strace saw of it."""
+    program, root, output = path / "program.py", path / "root", path / "trace"
+    program.write_text(EVERY.format(path=sys.path, careless=careless) + text)
+    root.mkdir(exist_ok=True)
+    return trace.traced([str(program), str(root)], output, inject=inject), output
+
+
+def _leave_out_what_failed(output: Path) -> None:
+    """As if the process had been killed before it."""
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(line for line in lines if not line.endswith("(INJECTED)\n")))
+
+
+def _syncs_once_ready(output: Path) -> list[int]:
+    """The syncs after the first thing that was told, counted from 1 on from the beginning."""
+    before, _, after = output.read_text().partition("writev(1<")
+    first, more = (len(re.findall(r"^\d+ +fdatasync\(", text, re.MULTILINE)) for text in (before, after))
+    return list(range(first + 1, first + more + 1))
+
+
+def told(ops: Sequence[Op]) -> list[Any]:
+    """What the programs told, each as its name and its members."""
+    return [json.loads(op.text) for op in ops if isinstance(op, Told)]
+
+
+def cut(path: Path, ops: Sequence[Op], cuts: int = CUTS) -> Iterator[Path]:
+    """What so many power cuts leave, after all this was done."""
+    disk = Disk()
+    for op in ops:
+        disk.do(op)
+    for number in range(cuts):
+        left = path / f"cut-{len(ops)}-{number}"
+        disk.after_a_power_cut(random.Random(number)).put(left)
+        yield left
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a log opens and verifies."""
+    with pytest.MonkeyPatch.context() as patch, opened(path) as store:
+        small.shrink(patch.setattr, **session.SIZES)
+        return not checking.check(store, deep=True).problems
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a log has the event, and verifies."""
+    with opened(path) as store:
+        has_it = store.get(EVENT_ID) is not None
+    return has_it and is_sound(path)
+
+
+# The logs of accounts.
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_was_acknowledged_stays(name: str, tmp_path: Path) -> None:
+    ops = history(tmp_path, CASES[name])
+    assert told(ops)[-1][0] == "recorded"
+    assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
+
+
+CARELESS = {
+    "a sync that failed, tried again": "Syncs._write_again = lambda self: None",
+    "a stop whose sync fails": "Syncs.is_synced = lambda self: not self.failed",
+    "a kill before the sync": "Syncs.committing = Syncs.noting",
+    "a kill while the sync fails": "Syncs.committing = Syncs.noting",
+}
+
+
+@pytest.mark.parametrize("name", CARELESS)
+def test_it_would_be_lost_without_care(name: str, tmp_path: Path) -> None:
+    ops = history(tmp_path, CASES[name], CARELESS[name])
+    assert not all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
+
+
+def while_closed(path: Path, careless: str = "") -> Iterator[Path]:
+    """What power cuts leave before each sync that closing makes, after one failed, and after it."""
+    ops = history(path, Case([SEALED + TRIED + CLOSED]), careless)
+    assert [what for what, _ in told(ops)] == ["ready", "failed", "closed"]
+    (failed,) = [at for at, op in enumerate(ops) if isinstance(op, Synced) and op.failed]
+    moments = [at for at, op in enumerate(ops) if isinstance(op, Synced) and at > failed]
+    for moment in [*moments, len(ops)]:
+        yield from cut(path, ops[:moment])
+
+
+def test_closing_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
+    """The last connection that is closed would do it by itself."""
+    assert all(is_sound(left / "default.db") for left in while_closed(tmp_path))
+
+
+def test_a_power_cut_while_closing_would_leave_a_damaged_log(tmp_path: Path) -> None:
+    careless = (
+        "from auditplane.store.sqlite.database import Connected\n"
+        "was = Connected.close\n"
+        "Connected.close = lambda self, *, copying=False: was(self, copying=True)\n"
+        "Syncs.is_synced = lambda self: True"
+    )
+    assert not all(is_sound(left / "default.db") for left in while_closed(tmp_path, careless))
+
+
+NEW_LOG = """
+tell("ready")
+while True:
+    try:
+        store = AccountStore(root / "default.db")
+        record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
+    except Exception as error:
+        tell("failed", error=str(error))
+    else:
+        tell("recorded")
+        os._exit(0)
+"""
+
+
+def test_a_folder_that_could_not_be_synced_for_a_new_log_is_synced_again(tmp_path: Path) -> None:
+    """SQLite does not tell of it."""
+    found = 0
+    for nth in range(4):
+        ops = history(tmp_path, Case([NEW_LOG], nth=nth))
+        shutil.rmtree(tmp_path / "root")
+        assert told(ops)[-1][0] == "recorded"
+        found += any(isinstance(op, Synced) and op.failed and not op.path for op in ops)
+        assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
+    assert found
+
+
+def test_another_process_hears_of_a_failed_sync(tmp_path: Path) -> None:
+    """By the lock file, which both have open; the first who records writes the log again."""
+    path = tmp_path / "default.db"
+    with opened(path) as one, opened(path) as other, written_again() as rewritten:
+        record(one, [spec()])
+        with pytest.raises(StoreError), one._kept():
+            raise apsw.IOError("a sync failed")
+        assert sync_failed(path)
+        record(other, [spec()])
+        assert rewritten == [other._syncs]
+        assert not sync_failed(path)
+        record(one, [spec()])
+        record(other, [spec()])
+        assert len(rewritten) == 1
+
+
+def test_the_next_start_hears_of_a_failed_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        record(store, [spec()])
+        with pytest.raises(StoreError), store._kept():
+            raise apsw.IOError("a sync failed")
+        monkeypatch.setattr(Syncs, "_write_again", fails)
+    monkeypatch.undo()
+    assert path.with_name("default.db-wal").stat().st_size, "what is closed leaves its log"
+    assert sync_failed(path)
+    with written_again() as rewritten, opened(path) as store:
+        assert rewritten == [store._syncs]
+    assert not sync_failed(path)
+
+
+def fails(_syncs: Syncs) -> None:
+    raise OSError(errno.EIO, "it fails still")
+
+
+def test_upkeep_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
+    """A power cut in the middle of the copy would leave neither the log nor a whole database."""
+    with opened(tmp_path / "default.db") as store:
+        record(store, [spec()])
+        with pytest.raises(StoreError), store._kept():
+            raise apsw.IOError("a sync failed")
+        with written_again() as rewritten:
+            store.checkpoint(whole=False)
+        assert rewritten == [store._syncs]
+
+
+@pytest.mark.parametrize("is_another", [False, True])
+def test_a_change_of_keys_that_was_not_synced_is_before_it_is_taken_for_done(
+    tmp_path: Path, is_another: bool
+) -> None:
+    """Revoking again says that it was done, and it was lost in a power cut."""
+    with two_of_keys(tmp_path) as (one, two):
+        with pytest.raises(StoreError), one._changing():
+            raise apsw.IOError("a sync failed")
+        assert stored.sync_failed(tmp_path / "data")
+        with written_again() as rewritten:
+            who = two if is_another else one
+            who.ensure_admin_key()
+            assert rewritten == [who._syncs]
+            one.create(account="default", role=Role.READER, by="tests")
+            two.create(account="default", role=Role.READER, by="tests")
+        assert len(rewritten) == 1
+        assert not stored.sync_failed(tmp_path / "data")
+
+
+def test_the_next_start_hears_of_a_change_of_keys_that_was_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with two_of_keys(tmp_path) as (one, _):
+        with pytest.raises(StoreError), one._changing():
+            raise apsw.IOError("a sync failed")
+        monkeypatch.setattr(Syncs, "_write_again", fails)
+    monkeypatch.undo()
+    assert stored.sync_failed(tmp_path / "data")
+    with written_again() as rewritten, two_of_keys(tmp_path) as (one, _):
+        assert rewritten == [one._syncs]
+
+
+@contextmanager
+def two_of_keys(path: Path) -> Iterator[tuple[Access, Access]]:
+    """The keys of a folder as two processes have them."""
+    with ExitStack() as undo:
+        folder = FreeFolder(path / "data")
+        undo.callback(folder.close)
+        both = Access(folder, log.clock), Access(folder, log.clock)
+        for each in both:
+            undo.callback(each.close)
+        yield both
+
+
+def test_a_key_that_was_revoked_after_all_is_refused_by_all(tmp_path: Path) -> None:
+    """What a failed sync left is seen after it was written again, by those who knew the key, too."""
+    with two_of_keys(tmp_path) as (one, two):
+        key, secret = one.create(account="default", role=Role.READER, by="tests")
+        assert two.authenticate(secret) == key
+        connection = apsw.Connection(str(tmp_path / "data" / "control.db"))
+        connection.execute("UPDATE api_key SET revoked_us = 1 WHERE id = ?", (key.id,))
+        connection.close()
+        with pytest.raises(Conflict):
+            one.revoke(key.id, account="default", by="tests")
+        with pytest.raises(NotAuthenticated):
+            two.authenticate(secret)
+
+
+KEYS = """
+folder = FreeFolder(root / "data")
+access = Access(folder, log.clock)
+"""
+REVOKED = """
+access.ensure_admin_key()
+key, secret = access.create(account="default", role=Role.READER, by="tests")
+(root.parent / "key").write_text(f"{key.id} {secret}")
+tell("ready")
+access.revoke(key.id, account="default", by="tests")
+"""
+REVOKED_AGAIN = """
+try:
+    access.revoke((root.parent / "key").read_text().split()[0], account="default", by="tests")
+except Conflict:
+    tell("was revoked")
+else:
+    tell("revoked")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("nth", range(2))
+def test_a_key_whose_end_was_acknowledged_does_not_work_again(nth: int, tmp_path: Path) -> None:
+    """Though who ended it was killed before a sync, and the next one was told that it was done."""
+    case = Case([KEYS + DIES + REVOKED, KEYS + REVOKED_AGAIN], nth, is_left_out=True)
+    ops = history(tmp_path, case)
+    assert told(ops)[-1][0] in ("revoked", "was revoked")
+    secret = (tmp_path / "key").read_text().split()[1]
+    for left in cut(tmp_path, ops):
+        with ExitStack() as undo:
+            folder = FreeFolder(left / "data")
+            undo.callback(folder.close)
+            keys = Access(folder, log.clock)
+            undo.callback(keys.close)
+            with pytest.raises(NotAuthenticated):
+                keys.authenticate(secret)
+
+
+def test_who_is_killed_while_a_key_is_revoked_leaves_nobody_who_knows_it_by_heart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the commit and telling of it."""
+    with two_of_keys(tmp_path) as (one, two):
+        key, secret = one.create(account="default", role=Role.READER, by="tests")
+        watched = two.watch(two.authenticate(secret))
+        watched()
+        with monkeypatch.context() as patch:
+            patch.setattr(one, "_tell_of_a_change", lambda: None)
+            one.revoke(key.id, account="default", by="tests")
+        for refused in (lambda: two.authenticate(secret), watched):
+            with pytest.raises(NotAuthenticated):
+                refused()
+
+
+BACKED_UP = """
+access.ensure_admin_key()
+_, secret = access.create(account="default", role=Role.READER, by="tests")
+token, _ = access.open_session(secret)
+rotation.prepare(folder, None, None, log.clock)
+copy_keys = backup.copy_keys
+def copied(*given):
+    tell("ready")
+    copy_keys(*given)
+backup.copy_keys = copied
+with backup.begun(folder, access, log.clock) as wanted:
+    _, late = access.create(account="default", role=Role.ADMIN, by="tests", description="late")
+    key = signing.log_key(root / "data", None, None)
+    backup.make(root / "data", wanted, root / "backup", key, with_key=True)
+tell("backed up", late=late, token=token)
+os._exit(0)
+"""
+
+
+def test_a_backup_of_keys_that_could_not_be_synced_is_none(tmp_path: Path) -> None:
+    """Or it would have the keys and sessions that it must not have, which stood in a log beside it."""
+    ended = Counter[str]()
+    for nth in range(5):
+        ops = history(tmp_path, Case([KEYS + BACKED_UP], nth=nth))
+        shutil.rmtree(tmp_path / "root")
+        what, members = told(ops)[-1]
+        ended[what] += 1
+        if what == "backed up":
+            for number, left in enumerate(cut(tmp_path, ops, 4)):
+                data = tmp_path / f"restored-{nth}-{number}"
+                backup.restore(left / "backup", data, log.clock)
+                assert works(data, members) == []
+    assert ended["ready"], "some were no backups"
+
+
+def works(data: Path, members: dict[str, str]) -> list[str]:
+    """Which of the key and the session let somebody in."""
+    folder = FreeFolder(data)
+    keys = Access(folder, log.clock)
+    found = []
+    for name, ask in (("late", keys.authenticate), ("token", keys.session)):
+        try:
+            ask(members[name])
+        except AuditplaneError:
+            continue
+        found.append(name)
+    keys.close()
+    folder.close()
+    return found
+
+
+@contextmanager
+def written_again() -> Iterator[list[Syncs]]:
+    """What writes its log again."""
+    rewritten: list[Syncs] = []
+    was = Syncs._write_again
+
+    def write_again(syncs: Syncs) -> None:
+        rewritten.append(syncs)
+        was(syncs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Syncs, "_write_again", write_again)
+        yield rewritten
