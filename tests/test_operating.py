@@ -23,7 +23,9 @@ from auditplane import log
 from auditplane.access import Access
 from auditplane.event import Rules, parse
 from auditplane.http import lines
+from auditplane.store.sqlite.fetched import Fetched, keep_fetched
 from auditplane.store.sqlite.folder import DataFolder
+from keepers import days_ago, record_old
 from server import PROGRAM, Server, environment, free_port, launch, make_key, start
 from tenants import DOWNLOAD, EVENTS, Json, client, event, events
 
@@ -349,7 +351,11 @@ def test_metrics_move_as_documented(pair: Server, admin: httpx2.Client) -> None:
     assert after['auditplane_refused_total{reason="StorageFull"}'] == 0
 
     assert admin.get("/v1/log/default/checkpoint").status_code == 200
-    assert abs(samples(pair)["auditplane_checkpoint_timestamp_seconds"] - time.time()) < 10
+    assert admin.post(EVENTS, json=event()).status_code == 201
+    eventually(lambda: 0 < metric(pair, "auditplane_checkpoint_lag_seconds") < 30)
+    time.sleep(1)  # a checkpoint may be so old
+    assert admin.get("/v1/log/default/checkpoint").status_code == 200
+    eventually(lambda: metric(pair, "auditplane_checkpoint_lag_seconds") == 0)
     eventually(lambda: samples(pair)["auditplane_upkeep_timestamp_seconds"] > time.time() - 1)
     spent = samples(pair)["auditplane_cpu_seconds_total"]
     eventually(lambda: samples(pair)["auditplane_cpu_seconds_total"] > spent)
@@ -485,6 +491,50 @@ def test_the_lag_of_a_purge_grows_until_it_is_done(tmp_path: Path) -> None:
         eventually(lambda: metric(server, "auditplane_purge_lag_seconds") > 0.5)
         lag = metric(server, "auditplane_purge_lag_seconds")
         eventually(lambda: metric(server, "auditplane_purge_lag_seconds") > lag)
+
+
+def lag_days(server: Server) -> float:
+    """For how long events wait for a checkpoint, in days."""
+    return metric(server, "auditplane_checkpoint_lag_seconds") / 86_400
+
+
+def test_the_lag_of_checkpoints_is_that_of_the_oldest_event_that_none_covers(tmp_path: Path) -> None:
+    """A quiet log waits for none, a restart ends nothing, and an account that is watched hides no other."""
+    data = tmp_path / "data"
+    Access(DataFolder(data), log.clock).close()
+    for account in ("default", "dropped", "never"):
+        record_old(data, account, 9, events(2))
+    for account in ("default", "dropped"):
+        keep_fetched(data, account, Fetched(2, days_ago(8)()))
+    with start(data) as server, client(server.url, server.admin_key) as admin:
+        path = "/v1/log/default/checkpoint"
+        assert admin.get(path).status_code == admin.get(path).status_code == 200
+        eventually(lambda: metric(server, "auditplane_accounts") == 3)
+        time.sleep(1)
+        assert lag_days(server) == 0
+    record_old(data, "dropped", 3, events(1))
+    record_old(data, "dropped", 2, events(1))
+    for _ in range(2):
+        with start(data, "--workers", "2") as server, client(server.url, server.admin_key) as admin:
+            eventually(lambda: 3 < lag_days(server) < 3.1)
+            assert admin.get(path).status_code == 200
+            time.sleep(1)
+            assert 3 < lag_days(server) < 3.1
+    with start(data, "--workers", "2") as server:
+        _, secret = make_key(data, "reader", "dropped")
+        with client(server.url, secret) as auditor:
+            id_ = auditor.get(EVENTS).json()[0]["id"]
+            assert auditor.get(f"{EVENTS}/{id_}/proof").status_code == 200
+            assert auditor.get(f"{EVENTS}/evidence").status_code == 200
+            assert auditor.head("/v1/log/dropped/checkpoint").status_code == 200
+            time.sleep(6)
+            assert 3 < lag_days(server) < 3.1  # nobody need keep those
+            assert auditor.get("/v1/log/dropped/checkpoint").status_code == 200
+        eventually(lambda: lag_days(server) == 0)
+        (data / "accounts" / "never.fetched").write_text('{"size":1,"at_us":0}')
+        eventually(lambda: 9 < lag_days(server) < 9.1)
+        (data / "accounts" / "never.fetched").unlink()
+        eventually(lambda: lag_days(server) == 0)
 
 
 def test_metrics_can_be_kept_for_those_with_a_token(tmp_path: Path) -> None:

@@ -87,10 +87,6 @@ REFUSED: Final = Counter(
 for reason in _REASONS:  # from the beginning: what grows from nothing looks like no growth
     REFUSED.labels(reason)
 HEALTHY: Final = _last("auditplane_healthy", "1 while events can be recorded, as /health tells; else 0.")
-CHECKPOINT_TIME: Final = Gauge(
-    "auditplane_checkpoint_timestamp_seconds", "When the newest checkpoint that was served was signed.",
-    multiprocess_mode="max",
-)  # fmt: skip
 DISK_FREE: Final = _last("auditplane_disk_free_bytes", "Room that is left on the disk of the data folder.")
 DISK_SIZE: Final = _last("auditplane_disk_size_bytes", "Room that the disk of the data folder has in all.")
 BACKUP_TIME: Final = _last(
@@ -106,6 +102,10 @@ UNSEALED: Final = _last("auditplane_unsealed_events", "Recorded events that upke
 WAL: Final = _last("auditplane_wal_bytes", "What stands in write-ahead logs.")
 PURGE_LAG: Final = _last(
     "auditplane_purge_lag_seconds", "For how long the oldest of what has expired waits to be destroyed."
+)
+CHECKPOINT_LAG: Final = _last(
+    "auditplane_checkpoint_lag_seconds",
+    "For how long the oldest event that no fetched checkpoint covers waits for one.",
 )
 UPKEEP_FAILING: Final = _last("auditplane_upkeep_failing_accounts", "Accounts of which upkeep fails.")
 UPKEEP_TIME: Final = _last("auditplane_upkeep_timestamp_seconds", "When upkeep last came round.")
