@@ -24,8 +24,8 @@ from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse
 from auditplane.rotation import NEXT_FILE
 from auditplane.signing import log_key, make_log_key, new_signer
-from auditplane.store.sqlite.folder import DataFolder, hold, note_backup
 from auditplane.store.sqlite.fetched import Fetched, keep_fetched
+from auditplane.store.sqlite.folder import DataFolder, hold, note_backup
 from auditplane.store.sqlite.verified import Verified, keep_verified
 from auditplane.times import DAY_US
 from server import environment, free_port, run, start
