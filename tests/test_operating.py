@@ -19,10 +19,10 @@ from typing import Final
 import httpx2
 import pytest
 
-from auditplane import log
+from auditplane import errors, log
 from auditplane.access import Access
 from auditplane.event import Rules, parse
-from auditplane.http import lines
+from auditplane.http import lines, metrics, problems
 from auditplane.store.sqlite.fetched import Fetched, keep_fetched
 from auditplane.store.sqlite.folder import DataFolder
 from keepers import days_ago, record_old
@@ -378,6 +378,46 @@ def test_long_answers_and_requests_under_way_are_told(pair: Server) -> None:
         slow.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
         eventually(lambda: metric(pair, "auditplane_requests_under_way") >= 1)
     eventually(lambda: metric(pair, "auditplane_requests_under_way") <= 1)
+
+
+def status_of(kind: type[errors.AuditplaneError]) -> int:
+    """The status of a class of errors."""
+    return next(problems.STATUS[each] for each in kind.__mro__ if each in problems.STATUS)
+
+
+def kinds_of(kind: type[errors.AuditplaneError]) -> set[type[errors.AuditplaneError]]:
+    """A class of errors of `errors`, and all below it."""
+    below = (each for each in kind.__subclasses__() if each.__module__ == errors.__name__)
+    return {kind}.union(*map(kinds_of, below))
+
+
+def test_every_reason_to_fail_is_there_before_it_comes(tmp_path: Path) -> None:
+    """A series that begins with its first error shows no growth. One of another class joins its ancestor."""
+    own = {kind for kind in kinds_of(errors.AuditplaneError) if status_of(kind) >= 500}
+    own -= {errors.Refused, errors.ConnectionLost}  # what a client makes of an answer, or of none
+    with start(tmp_path / "data") as server:
+        told = {name: value for name, value in samples(server).items() if "refused_total" in name}
+    reasons = {*(kind.__name__ for kind in own), "bug"}
+    assert told == {f'auditplane_refused_total{{reason="{reason}"}}': 0 for reason in reasons}
+    for kind in kinds_of(errors.AuditplaneError) - {errors.Refused}:
+        assert metrics.reason_of(kind("x")) in reasons
+    assert metrics.reason_of(errors.Unconfirmed("x")) == "StoreError"
+    assert metrics.reason_of(KeyError("x")) == "bug"
+
+
+def test_keys_that_are_tried_are_counted_from_nothing(tmp_path: Path) -> None:
+    """A first burst is growth; a key that works and is over its rate is none that was tried."""
+    env = {"AUDITPLANE_LIMITS_READS_PER_MINUTE": "2"}
+    with start(tmp_path / "data", env=env) as server, client(server.url, server.admin_key) as admin:
+        assert samples(server)["auditplane_keys_tried_total"] == 0
+        assert 429 in [admin.get(EVENTS).status_code for _ in range(5)]
+        with client(server.url, "ap_nobodys") as thief:
+            assert [thief.get(EVENTS).status_code for _ in range(5)] == [401] * 5
+        assert samples(server)["auditplane_keys_tried_total"] == 5
+        with httpx2.Client(base_url=server.url, headers={"Origin": server.url}) as thief:
+            answers = {thief.post("/sign-in", data={"key": "ap_nobodys"}).status_code for _ in range(25)}
+        assert answers == {401, 429}
+        assert samples(server)["auditplane_keys_tried_total"] == 30
 
 
 def test_odd_requests_make_no_end_of_series(pair: Server) -> None:
