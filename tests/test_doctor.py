@@ -24,6 +24,7 @@ from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse
 from auditplane.rotation import NEXT_FILE
 from auditplane.signing import log_key, make_log_key, new_signer
+from auditplane.store.sqlite.fetched import Fetched, keep_fetched
 from auditplane.store.sqlite.folder import hold, note_backup
 from auditplane.store.sqlite.verified import Verified, keep_verified
 from auditplane.times import DAY_US
@@ -650,6 +651,7 @@ def test_what_was_noted_beside_a_log_is_told(data: Path) -> None:
     keep_verified(data, "default", Verified(clock(), 301, True, 3))
     assert "found 3 problems" in only(look(data), Level.WRONG, "logs").what
     keep_verified(data, "default", Verified(clock(), 301, True, 0))
+    keep_fetched(data, "default", Fetched(301, clock()))
     assert bad(look(data)) == []
 
 

@@ -19,11 +19,13 @@ from typing import Final
 import httpx2
 import pytest
 
-from auditplane import log
+from auditplane import errors, log
 from auditplane.access import Access
 from auditplane.event import Rules, parse
-from auditplane.http import lines
+from auditplane.http import lines, metrics, problems
+from auditplane.store.sqlite.fetched import Fetched, keep_fetched
 from folders import FreeFolder
+from keepers import days_ago, record_old
 from server import PROGRAM, Server, environment, free_port, launch, make_key, start
 from tenants import DOWNLOAD, EVENTS, Json, client, event, events
 
@@ -349,7 +351,11 @@ def test_metrics_move_as_documented(pair: Server, admin: httpx2.Client) -> None:
     assert after['auditplane_refused_total{reason="StorageFull"}'] == 0
 
     assert admin.get("/v1/log/default/checkpoint").status_code == 200
-    assert abs(samples(pair)["auditplane_checkpoint_timestamp_seconds"] - time.time()) < 10
+    assert admin.post(EVENTS, json=event()).status_code == 201
+    eventually(lambda: 0 < metric(pair, "auditplane_checkpoint_lag_seconds") < 30)
+    time.sleep(1)  # a checkpoint may be so old
+    assert admin.get("/v1/log/default/checkpoint").status_code == 200
+    eventually(lambda: metric(pair, "auditplane_checkpoint_lag_seconds") == 0)
     eventually(lambda: samples(pair)["auditplane_upkeep_timestamp_seconds"] > time.time() - 1)
     spent = samples(pair)["auditplane_cpu_seconds_total"]
     eventually(lambda: samples(pair)["auditplane_cpu_seconds_total"] > spent)
@@ -372,6 +378,46 @@ def test_long_answers_and_requests_under_way_are_told(pair: Server) -> None:
         slow.sendall(head.encode() + b"Content-Length: 9\r\n\r\n[")
         eventually(lambda: metric(pair, "auditplane_requests_under_way") >= 1)
     eventually(lambda: metric(pair, "auditplane_requests_under_way") <= 1)
+
+
+def status_of(kind: type[errors.AuditplaneError]) -> int:
+    """The status of a class of errors."""
+    return next(problems.STATUS[each] for each in kind.__mro__ if each in problems.STATUS)
+
+
+def kinds_of(kind: type[errors.AuditplaneError]) -> set[type[errors.AuditplaneError]]:
+    """A class of errors of `errors`, and all below it."""
+    below = (each for each in kind.__subclasses__() if each.__module__ == errors.__name__)
+    return {kind}.union(*map(kinds_of, below))
+
+
+def test_every_reason_to_fail_is_there_before_it_comes(tmp_path: Path) -> None:
+    """A series that begins with its first error shows no growth. One of another class joins its ancestor."""
+    own = {kind for kind in kinds_of(errors.AuditplaneError) if status_of(kind) >= 500}
+    own -= {errors.Refused, errors.ConnectionLost}  # what a client makes of an answer, or of none
+    with start(tmp_path / "data") as server:
+        told = {name: value for name, value in samples(server).items() if "refused_total" in name}
+    reasons = {*(kind.__name__ for kind in own), "bug"}
+    assert told == {f'auditplane_refused_total{{reason="{reason}"}}': 0 for reason in reasons}
+    for kind in kinds_of(errors.AuditplaneError) - {errors.Refused}:
+        assert metrics.reason_of(kind("x")) in reasons
+    assert metrics.reason_of(errors.Unconfirmed("x")) == "StoreError"
+    assert metrics.reason_of(KeyError("x")) == "bug"
+
+
+def test_keys_that_are_tried_are_counted_from_nothing(tmp_path: Path) -> None:
+    """A first burst is growth; a key that works and is over its rate is none that was tried."""
+    env = {"AUDITPLANE_LIMITS_READS_PER_MINUTE": "2"}
+    with start(tmp_path / "data", env=env) as server, client(server.url, server.admin_key) as admin:
+        assert samples(server)["auditplane_keys_tried_total"] == 0
+        assert 429 in [admin.get(EVENTS).status_code for _ in range(5)]
+        with client(server.url, "ap_nobodys") as thief:
+            assert [thief.get(EVENTS).status_code for _ in range(5)] == [401] * 5
+        assert samples(server)["auditplane_keys_tried_total"] == 5
+        with httpx2.Client(base_url=server.url, headers={"Origin": server.url}) as thief:
+            answers = {thief.post("/sign-in", data={"key": "ap_nobodys"}).status_code for _ in range(25)}
+        assert answers == {401, 429}
+        assert samples(server)["auditplane_keys_tried_total"] == 30
 
 
 def test_odd_requests_make_no_end_of_series(pair: Server) -> None:
@@ -485,6 +531,50 @@ def test_the_lag_of_a_purge_grows_until_it_is_done(tmp_path: Path) -> None:
         eventually(lambda: metric(server, "auditplane_purge_lag_seconds") > 0.5)
         lag = metric(server, "auditplane_purge_lag_seconds")
         eventually(lambda: metric(server, "auditplane_purge_lag_seconds") > lag)
+
+
+def lag_days(server: Server) -> float:
+    """For how long events wait for a checkpoint, in days."""
+    return metric(server, "auditplane_checkpoint_lag_seconds") / 86_400
+
+
+def test_the_lag_of_checkpoints_is_that_of_the_oldest_event_that_none_covers(tmp_path: Path) -> None:
+    """A quiet log waits for none, a restart ends nothing, and an account that is watched hides no other."""
+    data = tmp_path / "data"
+    Access(FreeFolder(data), log.clock).close()
+    for account in ("default", "dropped", "never"):
+        record_old(data, account, 9, events(2))
+    for account in ("default", "dropped"):
+        keep_fetched(data, account, Fetched(2, days_ago(8)()))
+    with start(data) as server, client(server.url, server.admin_key) as admin:
+        path = "/v1/log/default/checkpoint"
+        assert admin.get(path).status_code == admin.get(path).status_code == 200
+        eventually(lambda: metric(server, "auditplane_accounts") == 3)
+        time.sleep(1)
+        assert lag_days(server) == 0
+    record_old(data, "dropped", 3, events(1))
+    record_old(data, "dropped", 2, events(1))
+    for _ in range(2):
+        with start(data, "--workers", "2") as server, client(server.url, server.admin_key) as admin:
+            eventually(lambda: 3 < lag_days(server) < 3.1)
+            assert admin.get(path).status_code == 200
+            time.sleep(1)
+            assert 3 < lag_days(server) < 3.1
+    with start(data, "--workers", "2") as server:
+        _, secret = make_key(data, "reader", "dropped")
+        with client(server.url, secret) as auditor:
+            id_ = auditor.get(EVENTS).json()[0]["id"]
+            assert auditor.get(f"{EVENTS}/{id_}/proof").status_code == 200
+            assert auditor.get(f"{EVENTS}/evidence").status_code == 200
+            assert auditor.head("/v1/log/dropped/checkpoint").status_code == 200
+            time.sleep(6)
+            assert 3 < lag_days(server) < 3.1  # nobody need keep those
+            assert auditor.get("/v1/log/dropped/checkpoint").status_code == 200
+        eventually(lambda: lag_days(server) == 0)
+        (data / "accounts" / "never.fetched").write_text('{"size":1,"at_us":0}')
+        eventually(lambda: 9 < lag_days(server) < 9.1)
+        (data / "accounts" / "never.fetched").unlink()
+        eventually(lambda: lag_days(server) == 0)
 
 
 def test_metrics_can_be_kept_for_those_with_a_token(tmp_path: Path) -> None:

@@ -524,6 +524,14 @@ def stored(store: AccountStore, event_id: str) -> Stored:
     return found
 
 
+def recorded_us(store: AccountStore, index: int) -> int | None:
+    """When the event of an index was recorded, by the clock of that moment; None when it is gone."""
+    for found in Recorded(store, Query(), index, index + 1):
+        for event in found:
+            return _at_us(event)
+    return None
+
+
 def count(store: AccountStore, query: Query) -> int:
     """How many events match a query."""
     return reader.count_matching(store, query)

@@ -41,7 +41,9 @@ _OURS: Final = re.compile(
     r"log\.(key|key\.next|retired|lock)|lost\+found|doctor\.probe|"
     rf"{re.escape(BACKUP_FILE)}|{re.escape(CLOCK_FILE)}(\.new)?|{ACCOUNTS}|{RESTORING}"
 )
-_OF_ACCOUNTS: Final = re.compile(rf"{ACCOUNT_NAME.pattern}\.(db(-wal|-shm|-journal)?|lock|verified)")
+_OF_ACCOUNTS: Final = re.compile(
+    rf"{ACCOUNT_NAME.pattern}\.(db(-wal|-shm|-journal)?|lock|verified|fetched(\.new)?)"
+)
 
 
 def check_folder(look: Look) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ nothing of the events: any key of the account may ask for them, and anybody wher
 """
 
 import base64
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -15,17 +16,16 @@ from starlette.responses import Response
 from auditplane import log
 from auditplane.access.key import Right
 from auditplane.checkpoint import Proof, SignerKey, format_proof
-from auditplane.errors import InvalidQuery, NotFound
+from auditplane.errors import AuditplaneError, InvalidQuery, NotFound
 from auditplane.http import negotiation
 from auditplane.http.events import LOG_SIZE_HEADER, PRIVATE, json_answer, no_parameters, parameters
-from auditplane.http.metrics import CHECKPOINT_TIME
 from auditplane.http.problems import JSON, OCTETS
 from auditplane.http.state import CALLER, State
 from auditplane.http.streams import Steps, gzipped
 from auditplane.render import Form
 from auditplane.store import Signed
+from auditplane.store.sqlite.fetched import Fetched, keep_fetched
 from auditplane.tiles import parse_tile_path
-from auditplane.times import SECOND_US
 
 TEXT: Final = "text/plain; charset=utf-8"
 PUBLIC_TURN: Final = "*public"
@@ -57,10 +57,13 @@ async def checkpoint(request: Request) -> Response:
 
     def signed() -> Signed:
         with state.folder.account(account) as store:
-            return log.checkpoint(store, state.log_key.for_account(account), state.clock)
+            found = log.checkpoint(store, state.log_key.for_account(account), state.clock)
+        if request.method != "HEAD":
+            with suppress(AuditplaneError):  # it is for a metric only
+                keep_fetched(state.folder.path, account, Fetched(found.size, found.at_us))
+        return found
 
     found = await state.streams.run(_turn(request, account), signed)
-    CHECKPOINT_TIME.set(found.at_us / SECOND_US)
     return Response(found.note, headers=PRIVATE, media_type=TEXT)
 
 
@@ -148,9 +151,7 @@ async def proven(state: State, account: str, event_id: str, signer: SignerKey) -
         with state.folder.account(account) as store:
             return log.proof(store, event_id, signer, state.clock)
 
-    found = await state.streams.run(account, read)
-    CHECKPOINT_TIME.set(found.signed.at_us / SECOND_US)
-    return found
+    return await state.streams.run(account, read)
 
 
 def proof_members(found: log.Proven) -> dict[str, Any]:

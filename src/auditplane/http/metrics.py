@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from auditplane import __version__
-from auditplane.errors import AuditplaneError
+from auditplane import __version__, errors
 from auditplane.store.sqlite.folder import last_backup_us
 from auditplane.times import SECOND_US
 
@@ -43,7 +43,17 @@ OTHER: Final = "other"
 OPEN_FILES_SECONDS: Final = 10.0
 _BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUG: Final = "bug"
-_REASONS: Final = ("Damaged", "StorageFull", "StoreError", "Unavailable", BUG)
+SIGN_IN: Final = "/sign-in"
+_REASONS: Final = (
+    errors.AuditplaneError,
+    errors.Damaged,
+    errors.FolderInUse,
+    errors.NewerFormat,
+    errors.ProofError,
+    errors.StorageFull,
+    errors.StoreError,
+    errors.Unavailable,
+)
 
 
 def _sum(name: str, help: str) -> Gauge:  # noqa: A002 - as Prometheus calls it
@@ -84,13 +94,12 @@ COMMIT_SECONDS: Final = Histogram(
 REFUSED: Final = Counter(
     "auditplane_refused", "Requests that failed or were refused for reasons of the server's.", ["reason"]
 )
-for reason in _REASONS:  # from the beginning: what grows from nothing looks like no growth
-    REFUSED.labels(reason)
+for reason in (*(kind.__name__ for kind in _REASONS), BUG):
+    REFUSED.labels(reason)  # from the beginning: what grows from nothing looks like no growth
+KEYS_TRIED: Final = Counter(
+    "auditplane_keys_tried", "Answers of 401, and of 429 to signing in: keys that don't work."
+)
 HEALTHY: Final = _last("auditplane_healthy", "1 while events can be recorded, as /health tells; else 0.")
-CHECKPOINT_TIME: Final = Gauge(
-    "auditplane_checkpoint_timestamp_seconds", "When the newest checkpoint that was served was signed.",
-    multiprocess_mode="max",
-)  # fmt: skip
 DISK_FREE: Final = _last("auditplane_disk_free_bytes", "Room that is left on the disk of the data folder.")
 DISK_SIZE: Final = _last("auditplane_disk_size_bytes", "Room that the disk of the data folder has in all.")
 BACKUP_TIME: Final = _last(
@@ -106,6 +115,10 @@ UNSEALED: Final = _last("auditplane_unsealed_events", "Recorded events that upke
 WAL: Final = _last("auditplane_wal_bytes", "What stands in write-ahead logs.")
 PURGE_LAG: Final = _last(
     "auditplane_purge_lag_seconds", "For how long the oldest of what has expired waits to be destroyed."
+)
+CHECKPOINT_LAG: Final = _last(
+    "auditplane_checkpoint_lag_seconds",
+    "For how long the oldest event that no fetched checkpoint covers waits for one.",
 )
 UPKEEP_FAILING: Final = _last("auditplane_upkeep_failing_accounts", "Accounts of which upkeep fails.")
 UPKEEP_TIME: Final = _last("auditplane_upkeep_timestamp_seconds", "When upkeep last came round.")
@@ -129,7 +142,12 @@ OPEN_FILES_LIMIT: Final = _most("auditplane_open_files_limit", "Open files that 
 
 def count_failure(error: Exception) -> None:
     """Counts a request that failed, or an answer that broke off, by a fault of the server's."""
-    REFUSED.labels(type(error).__name__ if isinstance(error, AuditplaneError) else BUG).inc()
+    REFUSED.labels(reason_of(error)).inc()
+
+
+def reason_of(error: Exception) -> str:
+    """The class of an error, or its nearest ancestor that is counted; a word for what is none of ours."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind in _REASONS), BUG)
 
 
 def known_method(method: str) -> str:
@@ -142,6 +160,8 @@ _series: Final[dict[tuple[str, str, int], Histogram]] = {}
 
 def count_request(route: str, method: str, status: int, seconds: float) -> None:
     """Counts a request whose answer began after so many seconds."""
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.TOO_MANY_REQUESTS and route == SIGN_IN):
+        KEYS_TRIED.inc()  # one series that is always there: that of a route begins with its first answer
     key = (route, known_method(method), status)
     found = _series.get(key)
     if found is None:

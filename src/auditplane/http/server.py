@@ -36,6 +36,7 @@ from auditplane.access.stored import CONTROL_FILE
 from auditplane.config import Config, token
 from auditplane.errors import AuditplaneError, FolderInUse, NewerFormat, StoreError
 from auditplane.http import memory, rates
+from auditplane.http.checkpoints import Checkpoints
 from auditplane.http.expiry import Expiry
 from auditplane.http.lines import standard_error
 from auditplane.http.upkeep import Keeper
@@ -64,7 +65,7 @@ OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {
     "counter": 64 * 1024, "gauge_livemax": 64 * 1024, "gauge_livemostrecent": 64 * 1024,
-    "gauge_livesum": 64 * 1024, "gauge_max": 64 * 1024, "histogram": 1024 * 1024,
+    "gauge_livesum": 64 * 1024, "histogram": 1024 * 1024,
 }  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ def serve(config: Config, ready: Callable[[Path | None], None]) -> None:
         prepare(folder, config.log_name, config.log_key, clock)
         _make_room_for_metrics(config.data / "metrics")
         expiry = Expiry(config.retention_days, clock, known)
-        keeper = Keeper(folder, expiry, tls_ends_us=tls.ends_us if tls else 0)
+        checkpoints = Checkpoints(config.data, clock)
+        keeper = Keeper(folder, expiry, checkpoints, tls_ends_us=tls.ends_us if tls else 0)
         keeper.look_first()
         keeper.start()
         try:

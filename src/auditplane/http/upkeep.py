@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from auditplane.errors import AuditplaneError
+from auditplane.http.checkpoints import Checkpoints
 from auditplane.http.expiry import Expiry
 from auditplane.store.sqlite import sealing, tree
 from auditplane.store.sqlite.account import AccountStore
@@ -34,8 +35,11 @@ _log = logging.getLogger(__name__)
 class Keeper:
     """A thread that seals, compacts and checkpoints what the workers record, and forgets what has expired."""
 
-    def __init__(self, folder: DataFolder, expiry: Expiry, tls_ends_us: int = 0) -> None:
-        self._folder, self._expiry, self._tls_ends_us = folder, expiry, tls_ends_us
+    def __init__(
+        self, folder: DataFolder, expiry: Expiry, checkpoints: Checkpoints, tls_ends_us: int = 0
+    ) -> None:
+        self._folder, self._expiry, self._checkpoints = folder, expiry, checkpoints
+        self._tls_ends_us = tls_ends_us
         self._seen: dict[str, tuple[int, int]] = {}
         self._again: set[str] = set()
         self._retry_at: dict[str, float] = {}
@@ -104,6 +108,7 @@ class Keeper:
                 metrics.WAL.set(sum(self._wal_bytes.values()))
                 metrics.UNSEALED.set(sum(self._unsealed.values()))
                 metrics.PURGE_LAG.set(self._expiry.lag_seconds())
+                metrics.CHECKPOINT_LAG.set(self._checkpoints.lag_seconds())
                 metrics.UPKEEP_FAILING.set(len(self._troubles))
 
     def _look_around(self) -> tuple[bool, bool]:
@@ -122,8 +127,7 @@ class Keeper:
             if self._stopping.is_set():
                 break
             written = self._seen.get(name, (0, 0)) != mark
-            is_due = written or name in self._again or self._expiry.is_due(name)
-            if is_due and time.monotonic() >= self._retry_at.get(name, 0.0):
+            if (written or self._is_due(name)) and time.monotonic() >= self._retry_at.get(name, 0.0):
                 worked = True
                 if not written and time.monotonic() > began + DUE_SECONDS_MAX:
                     more = True  # who was written to must not wait for all others
@@ -134,6 +138,10 @@ class Keeper:
                     more = True
                     self._again.add(name)
         return worked, more
+
+    def _is_due(self, name: str) -> bool:
+        """Whether there is something to do on an account, though nobody has written to it."""
+        return name in self._again or self._expiry.is_due(name) or self._checkpoints.is_due(name)
 
     def _look_at_clock(self) -> None:
         """Sees whether the clock is trusted, and notes that where it changes, and now and then."""
@@ -152,6 +160,7 @@ class Keeper:
         """Forgets what was noted of accounts that are gone."""
         if self._wal_bytes.keys() != set(names):
             self._wal_bytes = {name: self._wal_bytes.get(name, 0) for name in names}
+            self._checkpoints.forget_all_but(names)
             for noted in (self._unsealed, self._troubles):
                 for name in noted.keys() - self._wal_bytes.keys():
                     del noted[name]
@@ -166,6 +175,7 @@ class Keeper:
             with self._folder.account(name) as store:
                 more = bool(work(store))
                 self._unsealed[name] = store.count_tail()
+                self._checkpoints.look(name, store)
         except Exception as error:  # noqa: BLE001 - the other accounts must not suffer
             if self._troubles.get(name) != str(error):
                 self._troubles[name] = str(error)

@@ -4,6 +4,7 @@
     DIR/control.db         keys, accounts, settings (see `access`)
     DIR/accounts/NAME.db   the log of an account
     DIR/accounts/NAME.verified   what came of its last check, where that was kept
+    DIR/accounts/NAME.fetched    the last checkpoint of it that somebody fetched, if anybody did
     DIR/admin.key          the key made at first start
     DIR/log.key            the key that signs checkpoints
     DIR/log.key.next       the next one, while it is changed
