@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from browser import DESKTOP, PHONE, OpenPage, Watched, check_accessibility
 from people import sign_in, signed_in
-from tenants import Tenant, events, ids
+from tenants import Tenant, client, events, ids
 
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 HOSTILE = (
@@ -338,6 +338,27 @@ def test_one_event_shows_all_members_what_changed_and_when_it_was_recorded(
     page.goto(f"/events/{event_id}")
     drawer.get_by_role("link", name="All by this user").click()
     assert rows(page) == [event_id]
+
+
+def test_only_the_stamp_tells_what_the_server_says_from_what_a_writer_does(
+    open_page: OpenPage, tenant: Tenant
+) -> None:
+    """A writer's copy of an event of the server's own, in the proof, the entries of the log and on the page."""
+    tenant.admin.put("/v1/retention", json={"days": 3_000})
+    (told,) = tenant.docs(resource_kind="AuditTrail")
+    writer_id, writer = tenant.key("writer")
+    copy = {name: value for name, value in told.items() if name not in ("id", "timestamp")}
+    with client(tenant.server.url, writer) as posted:
+        (copied,) = posted.post("/v1/audit-events", json=copy).json()["ids"]
+    assert {**copy, "id": "", "timestamp": ""} == {**tenant.docs()[0], "id": "", "timestamp": ""}
+    lines = tenant.reader.get(f"/v1/log/{tenant.account}/events").text.splitlines()
+    by = {entry["event"]["id"]: entry["stamp"]["by"] for entry in map(json.loads, lines)}
+    page = signed_in(open_page, tenant, role="admin").page
+    for event_id, expected in ((told["id"], "auditplane"), (copied, writer_id)):
+        proof = tenant.reader.get(f"/v1/audit-events/{event_id}/proof").json()
+        assert json.loads(proof["stamp"])["by"] == by[event_id] == expected
+        page.goto(f"/events/{event_id}")
+        expect(page.locator(".members div").filter(has_text="By key")).to_contain_text(expected)
 
 
 def test_hostile_texts_are_only_ever_text(open_page: OpenPage, tenant: Tenant) -> None:
