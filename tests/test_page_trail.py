@@ -343,7 +343,7 @@ def test_one_event_shows_all_members_what_changed_and_when_it_was_recorded(
 def test_only_the_stamp_tells_what_the_server_says_from_what_a_writer_does(
     open_page: OpenPage, tenant: Tenant
 ) -> None:
-    """A writer's copy of an event of the server's own, in the proof, the entries of the log and on the page."""
+    """A writer's copy of an event of the server's own; in the proof, the log and on the page."""
     tenant.admin.put("/v1/retention", json={"days": 3_000})
     (told,) = tenant.docs(resource_kind="AuditTrail")
     writer_id, writer = tenant.key("writer")
