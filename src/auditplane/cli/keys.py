@@ -169,7 +169,7 @@ def _print_table(keys: "Sequence[Key]") -> None:
         (
             Layout(("ID", "ACCOUNT", "ROLE", "DESCRIPTION", *times, "STATE"), wide, {"DESCRIPTION": 16}),
             Layout((both, "ACCOUNT", "ROLE", *times, "STATE"), lower, {both: ulid.CHARS}),
-            Layout((both, "ACCOUNT", "ROLE", "EXPIRES", "STATE"), narrow, least),
+            Layout((both, "ACCOUNT", "ROLE", "EXPIRES", "STATE"), narrow, least, dense=True),
         )
     )
 

@@ -35,11 +35,15 @@ def print_table(columns: Sequence[str], rows: Rows) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table, and the columns whose lines may be broken where it is too wide, each with its least width."""
+    """A table, and the columns whose lines may be broken where it is too wide, each with its least width.
+
+    Where it is `dense`, columns stand closer together.
+    """
 
     columns: Sequence[str]
     rows: Rows
     breaking: Mapping[str, int]
+    dense: bool = False
 
 
 def print_fitting(layouts: Sequence[Layout]) -> None:
@@ -47,6 +51,8 @@ def print_fitting(layouts: Sequence[Layout]) -> None:
     console = _console()
     for layout in layouts:
         table = _table(layout.columns, layout.rows)
+        if layout.dense:
+            table.padding = (0, 1, 0, 0)
         if _fit(console, table, layout.breaking) or layout is layouts[-1]:
             console.print(table)
             return
