@@ -122,6 +122,17 @@ def test_what_can_be_read_in_two_ways_is_refused(asked: Asked, case: str) -> Non
     assert (asked.recorded("outer"), asked.recorded("inner")) == (0, 0)
 
 
+@pytest.mark.parametrize("body", [b"zz\r\n" + OUTER, CHUNK[:-2] + b"XX", CHUNK[:9]])
+def test_of_a_body_that_is_not_whole_no_more_is_said_than_is_known(asked: Asked, body: bytes) -> None:
+    """A malformed chunk is not told from the end of a connection, which is still read from here."""
+    with socket.create_connection(("127.0.0.1", asked.server.port), timeout=5) as connection:
+        connection.sendall(asked.head + CHUNKED + b"\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"the connection ended, or a chunk is malformed" in answer
+
+
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.2", b"HTTP/9", b"http/1.1", b""])
 def test_chunks_are_of_http_1_1_only(asked: Asked, version: bytes) -> None:
     head = asked.head.replace(b"HTTP/1.1", version)

@@ -399,6 +399,13 @@ def in_seconds(seconds: float) -> str:
     return format_us(time.time_ns() // 1000 + round(seconds * 1_000_000))
 
 
+def test_of_a_member_that_is_given_twice_the_last_counts(tenant: Tenant) -> None:
+    body = encoded(event(user="last")).replace(b"{", b'{"user":"first",', 1)
+    assert post(tenant, body).status_code == 201
+    assert [doc["user"] for doc in tenant.docs()] == ["last"]
+    assert post(tenant, body[:-1] + b',"details":{"a":{"b":1,"b":2}}}').status_code == 400
+
+
 def test_a_timestamp_of_the_past_is_kept_to_the_microsecond(tenant: Tenant) -> None:
     given = {
         "1970-01-01T00:00:00Z": "1970-01-01T00:00:00.000000Z",

@@ -10,8 +10,8 @@ from auditplane import keeping, log
 from auditplane.event import Rules, parse
 from auditplane.http.checkpoints import LOOK_SECONDS, Checkpoints
 from auditplane.store.sqlite.fetched import Fetched, fetched_mark, keep_fetched, last_fetched
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.times import SECOND_US
+from folders import FreeFolder
 from tenants import events
 
 BEGAN_US = 1_700_000_000 * SECOND_US
@@ -22,7 +22,7 @@ class Logs:
     """Logs in a folder, a clock, and what a naive model knows of them: when each event was recorded."""
 
     def __init__(self, path: Path) -> None:
-        self.folder = DataFolder(path)
+        self.folder = FreeFolder(path)
         self.path = path
         self.now_us = BEGAN_US
         self.recorded: dict[str, list[int]] = {name: [] for name in NAMES}

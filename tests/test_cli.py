@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import pwd
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from auditplane.access.key import Role
 from auditplane.event import KINDS
 from auditplane.query import LIST_PARAMETERS, parse_query
 from auditplane.store.sqlite.reader import Reader
-from auditplane.times import SECOND_US
+from auditplane.times import SECOND_US, format_us
 from folders import FreeFolder
 from server import PROGRAM, Server, environment, make_key, run, start
 from tenants import EVENTS, client, clock, opened
@@ -177,6 +179,45 @@ def test_keys_are_made_listed_and_revoked_without_a_server(data: Path) -> None:
     revoked = json.loads(run("keys", "list", "--data", data, "--account", "acme", "-o", "json").stdout)
     assert [key["id"] for key in revoked if "revoked" in key] == [made["id"]]
     assert "was revoked at" in failed(run("keys", "revoke", made["id"], "--data", data), 1)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_a_table_of_keys_can_be_read_however_narrow_the_terminal_is(tmp_path: Path, columns: int) -> None:
+    """No id, account, role, end or state is cut, and no word of a description is missing."""
+    accounts = ("default", "acme-production", "a" * 13)
+    folder = made_folder(tmp_path / "data")
+    with contextmanager(opened)(folder) as access:
+        for account, role, envelope in itertools.product(accounts, Role, (False, True)):
+            access.create(
+                account=account, role=role, by="tests", description=f"for {account} to look at " * 4,
+                envelope=envelope and role is Role.READER, expires_us=clock() + 86_400 * SECOND_US,
+            )  # fmt: skip
+        access.revoke(access.keys("default")[0].id, account="default", by="tests")
+        keys = access.keys(None)
+    shown = run("keys", "list", "--data", folder, env={"COLUMNS": str(columns)}).stdout
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert max(map(len, lines)) <= columns
+    assert "…" not in shown
+    for key in keys:
+        (line,) = (each for each in lines if key.id in each)
+        state = "revoked" if key.revoked_us else "works"
+        ends = "-" if key.expires_us is None else format_us(key.expires_us)[:10]
+        for text in (key.account, key.role.value, ends, state):
+            assert re.search(rf"\s{text}(,|\s|$)", line), line
+    words = Counter(shown.split())
+    assert words["look"] == 4 * (len(keys) - 1)  # the first is that of the folder
+    assert words["envelope"] == sum(key.envelope for key in keys)
+    assert ("LAST USED" in shown) == (columns >= 120)
+
+
+def test_a_table_that_goes_elsewhere_has_a_line_for_each_key(tmp_path: Path) -> None:
+    folder = made_folder(tmp_path / "data")
+    with contextmanager(opened)(folder) as access:
+        key, _ = access.create(account="a" * 63, role=Role.READER, by="tests", description="word " * 50)
+    shown = run("keys", "list", "--data", folder).stdout
+    (line,) = (each for each in shown.splitlines() if key.id in each)
+    assert key.account in line
+    assert line.count("word") == 50
 
 
 def test_a_table_is_for_people(data: Path) -> None:

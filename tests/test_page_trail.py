@@ -10,8 +10,9 @@ from playwright.sync_api import Page, Route, expect
 
 from browser import DESKTOP, PHONE, OpenPage, Watched, check_accessibility
 from people import sign_in, signed_in
-from tenants import Tenant, events, ids
+from tenants import Tenant, client, events, ids
 
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 HOSTILE = (
     '<img src=x onerror="console.error(1)">',
     '"><script>console.error(2)</script>',
@@ -29,6 +30,11 @@ def rows(page: Page) -> list[str]:
     """The ids of the events in the table."""
     found = page.locator("#rows tr[id]").evaluate_all("rows => rows.map(row => row.id.slice(2))")
     return [str(each) for each in found]
+
+
+def shown(text: str) -> str:
+    """A text as the page shows it."""
+    return "".join(rf"\u{ord(each):04x}" if each in TURNING else each for each in text)
 
 
 def filters_of(url: str) -> list[tuple[str, str | int | float | bool | None]]:
@@ -334,6 +340,27 @@ def test_one_event_shows_all_members_what_changed_and_when_it_was_recorded(
     assert rows(page) == [event_id]
 
 
+def test_only_the_stamp_tells_what_the_server_says_from_what_a_writer_does(
+    open_page: OpenPage, tenant: Tenant
+) -> None:
+    """A writer's copy of an event of the server's own; in the proof, the log and on the page."""
+    tenant.admin.put("/v1/retention", json={"days": 3_000})
+    (told,) = tenant.docs(resource_kind="AuditTrail")
+    writer_id, writer = tenant.key("writer")
+    copy = {name: value for name, value in told.items() if name not in ("id", "timestamp")}
+    with client(tenant.server.url, writer) as posted:
+        (copied,) = posted.post("/v1/audit-events", json=copy).json()["ids"]
+    assert {**copy, "id": "", "timestamp": ""} == {**tenant.docs()[0], "id": "", "timestamp": ""}
+    lines = tenant.reader.get(f"/v1/log/{tenant.account}/events").text.splitlines()
+    by = {entry["event"]["id"]: entry["stamp"]["by"] for entry in map(json.loads, lines)}
+    page = signed_in(open_page, tenant, role="admin").page
+    for event_id, expected in ((told["id"], "auditplane"), (copied, writer_id)):
+        proof = tenant.reader.get(f"/v1/audit-events/{event_id}/proof").json()
+        assert json.loads(proof["stamp"])["by"] == by[event_id] == expected
+        page.goto(f"/events/{event_id}")
+        expect(page.locator(".members div").filter(has_text="By key")).to_contain_text(expected)
+
+
 def test_hostile_texts_are_only_ever_text(open_page: OpenPage, tenant: Tenant) -> None:
     """In every member that takes them, in the table, the drawer, the chips, the bars and the suggestions."""
     recorded = tenant.record(
@@ -355,13 +382,13 @@ def test_hostile_texts_are_only_ever_text(open_page: OpenPage, tenant: Tenant) -
     expect(page.locator(".chart canvas")).to_be_visible()
     for text, event_id in zip(HOSTILE, recorded, strict=True):
         for cell in ("c-name", "c-user", "c-description"):
-            assert page.locator(f"#e-{event_id} .{cell}").text_content() == text
+            assert page.locator(f"#e-{event_id} .{cell}").text_content() == shown(text)
         page.locator(f"#e-{event_id} .c-kind").click()
-        expect(page.locator(".event-description")).to_have_text(text)
-        assert page.locator("#drawer .member-value").nth(1).text_content() == text
+        expect(page.locator(".event-description")).to_have_text(shown(text))
+        assert page.locator("#drawer .member-value").nth(1).text_content() == shown(text)
         assert page.locator("#drawer script, #drawer img, #drawer style").count() == 0
         page.get_by_role("link", name="All by this user").click()
-        expect(page.locator(".chip-value")).to_have_text(text)
+        expect(page.locator(".chip-value")).to_have_text(shown(text))
         assert rows(page) == [event_id]
         page.locator("#f-user").click()
         expect(page.get_by_role("option").first).to_be_visible()
@@ -370,6 +397,76 @@ def test_hostile_texts_are_only_ever_text(open_page: OpenPage, tenant: Tenant) -
         expect(page.locator("#drawer")).to_be_hidden()
     hrefs = page.locator("a").evaluate_all("links => links.map(link => link.href)")
     assert all(href.startswith(tenant.server.url) for href in hrefs)
+
+
+def test_nothing_turns_the_text_beside_it(open_page: OpenPage, tenant: Tenant) -> None:
+    """What would is shown in its place, wherever a text is; what is copied, searched or verified has it."""
+    text = rf"a{TURNING}\u202e\\b"
+    (event_id,) = tenant.record(
+        {
+            "resourceName": text, "resourceKind": "Source", "action": text, "user": text,
+            "configuration": text, "description": text,
+            "details": {"before": {text: text}, "after": {text: [text]}, text: {text: [text]}},
+        }
+    )  # fmt: skip
+    page = signed_in(open_page, tenant).page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/?resource-kind=Source")
+    expect(page.locator(".legend")).to_have_text(shown(text))
+    page.locator(".chart .u-over").hover()
+    expect(page.locator(".chart-tip")).to_contain_text(f"{shown(text)} 1")
+    assert page.locator(".top-text").first.text_content() == shown(text)
+    page.goto(f"/events/{event_id}")
+    page.get_by_label("Copy user").click()
+    expect(page.locator("#said")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == text
+    page.get_by_text("The event as it was recorded").click()
+    as_text = page.locator("#event-doc").inner_text()
+    assert json.loads(as_text) == tenant.reader.get(f"/v1/audit-events/{event_id}").json()
+    page.get_by_role("button", name="Verify in this browser").click()
+    expect(page.locator(".proof-status")).to_have_text("Verified.")
+    inner = "document.title + document.documentElement.innerText"
+    titles = "[...document.querySelectorAll('[title], [aria-label]')].map(e => e.title + e.ariaLabel).join()"
+    assert not set(TURNING) & set(page.evaluate(f"{inner} + {titles}"))
+    page.goto("/")
+    page.locator("#f-user").click()
+    page.get_by_role("option", name=shown(text)).click()
+    expect(page.locator(".chip-value")).to_have_text(shown(text))
+    assert rows(page) == [event_id]
+    page.locator("#f-q").fill("a")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chip")).to_have_count(2)
+    assert filters_of(page.url) == [("user", text), ("q", "a")]
+
+
+def test_what_is_written_from_right_to_left_stays_so_and_in_its_place(
+    open_page: OpenPage, tenant: Tenant
+) -> None:
+    name, action = "\u05d3\u05e0\u05d4", "\u0634\u0637\u0628"
+    (event_id,) = tenant.record(
+        *events(
+            1,
+            user=name,
+            action=action,
+            resourceName=name,
+            description=name,
+            details={name: {name: 1}, action: 2},
+        )
+    )
+    page = signed_in(open_page, tenant).page
+    page.goto(f"/events/{event_id}")
+    row = page.locator(f"#e-{event_id}")
+    assert row.locator(".c-user").text_content() == row.locator(".c-description").text_content() == name
+    left = "(element) => { const range = document.createRange(); range.selectNodeContents(element); "
+    left += "return range.getBoundingClientRect().left; }"
+    for before, after in (
+        (".tree summary .node-name", ".tree summary .node-size"),
+        (".tree ul ul .node-name", ".tree ul ul .node-value"),
+        (".tree > ul > li:last-child > .node-name", ".tree > ul > li:last-child > .node-value"),
+    ):
+        places = [page.locator(each).first.evaluate(left) for each in (before, after)]
+        assert places == sorted(places), before
+    expect(page.locator(".legend")).to_contain_text(action)
 
 
 def test_times_and_colours_switch_and_stay(open_page: OpenPage, tenant: Tenant) -> None:

@@ -358,6 +358,11 @@ def test_tls_is_served_with_the_certificate_given(certificates: Path, tmp_path: 
         files = {"AUDITPLANE_TLS_CERT": str(tls[1]), "AUDITPLANE_TLS_KEY": str(tls[3])}
         assert run("health", env=asked | files).returncode == 0
         assert run("health", env=asked).returncode == 1
+        flags = ("--data", tmp_path / "data", "--port", str(server.port), "--workers", "1")
+        assert run("health", *flags, *tls).returncode == 0
+        unread = ("--tls-cert", tls[1], "--tls-key", certificates / "empty.pem")
+        assert run("health", *flags, *unread).returncode == 0
+        assert run("health", *flags).returncode == 1
         assert server.stop() == 0
         assert len(server.output.splitlines()) == 2, server.output
 

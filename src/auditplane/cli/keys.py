@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from auditplane import config
+from auditplane import config, ulid
 from auditplane.cli.folders import Data, opened, operator
-from auditplane.cli.output import Output, print_table
+from auditplane.cli.output import Layout, Output, print_fitting
 from auditplane.cli.spans import span_us
 from auditplane.errors import InvalidConfig, InvalidInput
 from auditplane.event import DEFAULT_ACCOUNT
@@ -75,6 +75,8 @@ def list_keys(
     output: Output = "table",
 ) -> None:
     """List API keys, without their secrets.
+
+    On a narrow terminal the table leaves out when keys were made and used.
 
     For example:
 
@@ -149,16 +151,35 @@ def _page_url(text: str) -> str:
 
 
 def _print_table(keys: "Sequence[Key]") -> None:
+    """All in one line; where that is too wide the description below the id and no times of day; else less."""
     from auditplane.log import clock
 
-    rows = []
     now = clock()
+    wide, lower, narrow = [], [], []
     for key in keys:
-        state = "revoked" if key.revoked_us else "works" if key.works_at(now) else "expired"
-        role = f"{key.role.value}, envelope" if key.envelope else key.role.value
-        times = (_day(key.created_us), _day(key.expires_us), _day(key.last_used_us))
-        rows.append((key.id, key.account, role, key.description, *times, state))
-    print_table(("ID", "ACCOUNT", "ROLE", "DESCRIPTION", "CREATED", "EXPIRES", "LAST USED", "STATE"), rows)
+        role, state = _role(key), _state(key, now)
+        moments = (key.created_us, key.expires_us, key.last_used_us)
+        wide.append((key.id, key.account, role, key.description, *map(_minute, moments), state))
+        head = (f"{key.id}\n{key.description}".rstrip(), key.account, role.replace(" ", "\n"))
+        lower.append((*head, *map(_day, moments), state))
+        narrow.append((*head, _day(key.expires_us), state))
+    both, times = "ID, DESCRIPTION", ("CREATED", "EXPIRES", "LAST USED")
+    least = {both: ulid.CHARS, "ACCOUNT": 8}
+    print_fitting(
+        (
+            Layout(("ID", "ACCOUNT", "ROLE", "DESCRIPTION", *times, "STATE"), wide, {"DESCRIPTION": 16}),
+            Layout((both, "ACCOUNT", "ROLE", *times, "STATE"), lower, {both: ulid.CHARS}),
+            Layout((both, "ACCOUNT", "ROLE", "EXPIRES", "STATE"), narrow, least, dense=True),
+        )
+    )
+
+
+def _role(key: "Key") -> str:
+    return f"{key.role.value}, envelope" if key.envelope else key.role.value
+
+
+def _state(key: "Key", now: int) -> str:
+    return "revoked" if key.revoked_us else "works" if key.works_at(now) else "expired"
 
 
 def _moment(text: str) -> int:
@@ -175,5 +196,9 @@ def _moment(text: str) -> int:
         ) from None
 
 
-def _day(us: int | None) -> str:
+def _minute(us: int | None) -> str:
     return "-" if us is None else format_us(us)[:16].replace("T", " ")
+
+
+def _day(us: int | None) -> str:
+    return "-" if us is None else format_us(us)[:10]

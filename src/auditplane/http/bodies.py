@@ -113,7 +113,11 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise InvalidInput("The connection ended before the body did; nothing was stored.")
+            # granian does not say which.
+            raise InvalidInput(
+                "The body ended before it was whole: the connection ended, or a chunk is malformed; "
+                "nothing was stored."
+            )
         yield message.get("body", b"")
         more = message.get("more_body", False)
 

@@ -2,7 +2,8 @@
 
 Every answer forbids the browser what the page does not need: no script, style or form but those of this
 server, no frame around it, no copy in a cache. In templates every value is escaped, and one that is missing
-is an error.
+is an error. What would turn the direction of a text is shown in its place, but where a value is to be sent
+back or copied: it has the filter `data` there.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -199,14 +200,20 @@ def _best(request: Request, *offered: str) -> str:
 def _templates() -> "Environment":
     # Not with the module: it takes 80 ms, for which no worker waits at its start.
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+    from markupsafe import Markup, escape  # noqa: PLC0415
+
+    def shown(value: object) -> object:
+        return texts.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     made = Environment(
         loader=PackageLoader("auditplane.http.page"),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
     made.globals.update(_GLOBALS)
+    made.filters["data"] = escape
     return made

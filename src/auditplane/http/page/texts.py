@@ -1,11 +1,15 @@
-"""Words and signs of the page: how actions are toned, and lengths of time are said. Pure."""
+"""Words and signs of the page: how actions are toned, lengths of time said, and controls shown. Pure."""
 
+import re
 from typing import Final
 from urllib.parse import urlencode
 
 from auditplane.access.key import Key, Right
 from auditplane.times import SECOND_US
 
+# What turns the text beside it (Unicode Standard Annex 9, section 2); letters that are written from right to
+# left need none of it. static/elements.js has it too, and static/proof_view.js reads it back.
+_TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _TONES: Final = {
     "good": (
         "created",
@@ -30,6 +34,11 @@ _LENGTHS: Final = (("year", 365 * 86_400), ("day", 86_400), ("hour", 3_600), ("m
 def tone(action: str) -> str:
     """How an action is coloured; the text says it as well."""
     return _TONE_OF.get(action.casefold(), "other")
+
+
+def visible(text: str) -> str:
+    """A text in which what would turn its direction stands as the command line shows it: `\\u202e`."""
+    return _TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def length(us: int) -> str:

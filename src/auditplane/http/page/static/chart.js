@@ -1,7 +1,7 @@
 // @ts-check
 // The chart of events over time: stacked bars; dragging over it selects a range.
 
-import { allIn } from "./elements.js";
+import { allIn, isolated } from "./elements.js";
 import { isLocal, shownTime, zoneName } from "./preferences.js";
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -131,12 +131,12 @@ function legendOf(names, colours) {
   return list;
 }
 
-/** @param {HTMLElement} element @param {string} colour @param {string} text */
-function entry(element, colour, text) {
+/** @param {HTMLElement} element @param {string} colour @param {string} name @param {string} more */
+function entry(element, colour, name, more = "") {
   const swatch = document.createElement("span");
   swatch.className = "swatch";
   swatch.style.background = colour;
-  element.append(swatch, text);
+  element.append(swatch, isolated(name), more);
   return element;
 }
 
@@ -160,7 +160,7 @@ function tipOf(place) {
       const title = document.createElement("b");
       title.textContent = `${shownTime(new Date(data.starts[at] * 1000)).slice(0, 16)} ${zoneName()}`;
       const lines = shown.map(({ name, colour, count }) =>
-        entry(document.createElement("div"), colour, `${name || "others"} ${count.toLocaleString("en")}`));
+        entry(document.createElement("div"), colour, name || "others", ` ${count.toLocaleString("en")}`));
       tip.replaceChildren(title, ...lines);
       tip.hidden = false;
       const x = plot.bbox.left / devicePixelRatio + left;
