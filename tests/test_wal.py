@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from auditplane.errors import StoreError
-from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.wal import commits_behind
+from auditplane.store.sqlite.account import AccountStore, sync_failed
+from auditplane.store.sqlite.wal import commits_behind, is_whole
 from engine_model import opened, record, spec
 from server import run, start
 from tenants import EVENTS, client, event, recorded
@@ -81,6 +81,52 @@ def look(path: Path) -> tuple[int, int]:
             return COMMITS - store.size(), behind
     except StoreError:  # the first commit, which makes the tables, is among them
         return COMMITS, behind
+
+
+@pytest.mark.parametrize("commits", [0, 1, 7])
+def test_an_open_log_is_whole_as_long_as_no_bit_changes(commits: int, tmp_path: Path) -> None:
+    """Of what SQLite takes for written: what is behind that is not looked at."""
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        store.checkpoint(whole=True)
+        for at in range(commits):
+            record(store, [spec(at)])
+        wal = path.with_name("default.db-wal")
+        assert is_whole(path)
+        data = wal.read_bytes()
+        for seed in range(20 if commits else 0):
+            flip(wal, random.Random(seed).randrange(len(data) * 8))
+            assert not is_whole(path)
+            wal.write_bytes(data)
+        assert is_whole(path)
+        wal.write_bytes(data + b"behind the end")
+        assert is_whole(path)
+        wal.write_bytes(data[:-1])
+        assert is_whole(path) == (not commits)
+        wal.write_bytes(data)
+
+
+def test_nothing_is_recorded_behind_what_the_disk_has_lost(tmp_path: Path) -> None:
+    """After a sync that failed the system may show what stood there before; a start takes what is left."""
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        (kept,) = record(store, [spec(0)])
+        before = path.with_name("default.db-wal").stat().st_size
+        record(store, [spec(1)])
+        with pytest.raises(OSError, match="the disk"), store._syncs.noting():
+            raise OSError("the disk failed")
+        wal = path.with_name("default.db-wal")
+        data = wal.read_bytes()
+        wal.write_bytes(data[:before] + bytes(len(data) - before))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="Stop the server and start it"):
+                record(store, [spec(2)])
+        assert sync_failed(path)
+    with opened(path) as store:
+        (last,) = record(store, [spec(3)])
+        assert not sync_failed(path)
+        assert [store.get(each) is not None for each in (kept, last)] == [True, True]
+        assert store.size() == 2
 
 
 def test_it_is_told_by_the_check_and_at_the_start_and_a_kill_alone_hides_nothing(tmp_path: Path) -> None:

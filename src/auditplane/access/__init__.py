@@ -83,7 +83,7 @@ class Access:
             undo.callback(self._changes.close)
             with locked(self._lock_file), self._changes.use() as connection:
                 path.chmod(0o600)
-                with suppress(OSError):  # what can be read is, also where the disk fails
+                with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
                     self._syncs.make_sure()
                 with self._syncs.noting():
                     migrate(connection, MIGRATIONS, str(path))

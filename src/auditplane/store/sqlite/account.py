@@ -94,7 +94,7 @@ class AccountStore:
             else:
                 with self._alone(), self._writer.use() as writer:
                     path.chmod(0o600)
-                    with suppress(OSError):  # what can be read is, also where the disk fails
+                    with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
                         self._syncs.make_sure()
                     with self._syncs.noting():
                         migrate(writer, MIGRATIONS, str(path))

@@ -21,6 +21,9 @@ from typing import Final
 
 import apsw
 
+from auditplane.errors import StoreError
+from auditplane.store.sqlite.wal import is_whole
+
 REWRITTEN_BYTES: Final = 1024 * 1024
 BYTES: Final = 2
 _UNDER_WAY: Final = 0
@@ -31,8 +34,10 @@ class Syncs:
     """What is known of the log of a database; `shared` has the two bytes, from `at` on."""
 
     def __init__(self, database: Path, shared: mmap.mmap, at: int) -> None:
+        self._database = database
         self._wal = database.with_name(database.name + "-wal")
         self._shared, self._at = shared, at
+        self._has_lost = False
 
     @property
     def failed(self) -> bool:
@@ -62,7 +67,10 @@ class Syncs:
             self._write_again()
 
     def make_sure(self) -> None:
-        """Writes the log again if the disk may lack some of it, while nobody else writes; raises OSError."""
+        """Writes the log again if the disk may lack some of it, while nobody else writes.
+
+        Raises OSError, and StoreError where that can't be done any more.
+        """
         if self._shared[self._at + _UNDER_WAY] or self.failed:
             self._write_again()
 
@@ -75,7 +83,7 @@ class Syncs:
         """Whether all of the log is on the disk now, while nobody else writes."""
         try:
             self.sync()
-        except OSError:
+        except (OSError, StoreError):
             return False
         return True
 
@@ -85,6 +93,13 @@ class Syncs:
             os.fdatasync(descriptor)
 
     def _write_again(self) -> None:
+        # For good: what this process remembers of the database may be lost.
+        self._has_lost = self._has_lost or not is_whole(self._database)
+        if self._has_lost:
+            raise StoreError(
+                f"The disk failed, and {self._wal} lacks what was not acknowledged. Stop the server and start it "
+                "again: what was acknowledged is there, and recording goes on behind it."
+            )
         self._set(_FAILED, 0)  # first: what fails from now on counts
         with self.noting(), suppress(FileNotFoundError), _opened(self._wal) as descriptor:
             at = 0

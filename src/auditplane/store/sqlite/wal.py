@@ -1,12 +1,14 @@
-"""The write-ahead log of a database, as the file that it is: what stands in it behind its end.
+"""The write-ahead log of a database, as the file that it is: whether it is whole, and what is behind its end.
 
 SQLite reads it up to the first frame that is not what was written, and writes over the rest (SQLite,
-"WAL-mode File Format", sections 1 and 3). After a power cut that is right: what follows was not synced, so
+"WAL-mode File Format", sections 1 to 4). After a power cut that is right: what follows was not synced, so
 nobody was told of it. A bit that changed on the disk looks the same, and what follows had been acknowledged.
 """
 
+import struct
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +22,14 @@ _FRAME_BYTES: Final = _FRAME_HEADER_BYTES + PAGE_BYTES
 # Which filling of the log it is, in its header and in that of each frame, twice: a bit may have changed.
 _SALTS: Final = (slice(16, 20), slice(20, 24))
 _FRAME_SALTS: Final = (slice(8, 12), slice(12, 16))
+_CHECKSUMS: Final = slice(24, 32)
+_FRAME_CHECKSUMS: Final = slice(16, 24)
+_CHECKED: Final = 8
+"""Bytes of the header of a frame that its checksum covers, with the page."""
+_BIG_ENDIAN: Final = b"\x37\x7f\x06\x83"
+_WORD_MAX: Final = 0xFFFFFFFF
+# Of the memory that all who have the database open share: how many frames the log has for them.
+_SHARED_FRAMES: Final = slice(16, 20)
 # Of the last frame of a commit, how many pages the database has then; else zero.
 _FRAME_COMMIT: Final = slice(4, 8)
 
@@ -54,6 +64,46 @@ def _commits(file: BinaryIO, at: int) -> Iterator[bool]:
         is_of_this = any(frame[one] == header[other] for one, other in zip(_FRAME_SALTS, _SALTS, strict=True))
         yield is_of_this and any(frame[_FRAME_COMMIT])
         at += 1
+
+
+def is_whole(database: Path) -> bool:
+    """Whether the file of the log of an open database has all frames that SQLite takes it to have.
+
+    After a write that failed, the system may show again what stood there before. For who keeps others from
+    writing meanwhile; it takes some seconds for 64 MB. Raises OSError.
+    """
+    with suppress(FileNotFoundError):
+        with database.with_name(database.name + "-shm").open("rb") as shared:
+            frames = int.from_bytes(shared.read(_SHARED_FRAMES.stop)[_SHARED_FRAMES], sys.byteorder)
+        with database.with_name(database.name + "-wal").open("rb") as file:
+            return _has(file, frames)
+    return True
+
+
+def _has(file: BinaryIO, frames: int) -> bool:
+    """Whether a log begins with so many frames whose checksums are right, each of which covers all before."""
+    header = file.read(_HEADER_BYTES if frames else 0)
+    order = ">" if header.startswith(_BIG_ENDIAN) else "<"
+    sums = _summed(header[: _CHECKSUMS.start], order, (0, 0))
+    if struct.pack(">2I", *sums) != header[_CHECKSUMS]:
+        return not frames
+    for _ in range(frames):
+        frame = file.read(_FRAME_BYTES)
+        if len(frame) < _FRAME_BYTES:
+            return False
+        sums = _summed(frame[:_CHECKED] + frame[_FRAME_HEADER_BYTES:], order, sums)
+        if struct.pack(">2I", *sums) != frame[_FRAME_CHECKSUMS]:
+            return False
+    return True
+
+
+def _summed(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
+    """The checksums of some bytes after those of what came before (section 4.1)."""
+    one, other = sums
+    for first, second in struct.iter_unpack(f"{order}2I", data):
+        one = (one + first + other) & _WORD_MAX
+        other = (other + second + one) & _WORD_MAX
+    return one, other
 
 
 def told_of_commits_behind(commits: int) -> str:
