@@ -119,7 +119,7 @@ def test_nothing_is_recorded_behind_what_the_disk_has_lost(tmp_path: Path) -> No
         data = wal.read_bytes()
         wal.write_bytes(data[:before] + bytes(len(data) - before))
         for _ in range(2):
-            with pytest.raises(StoreError, match="Stop the server and start"):
+            with pytest.raises(StoreError, match="Stop the server and"):
                 record(store, [spec(2)])
         assert sync_failed(path)
     with opened(path) as store:

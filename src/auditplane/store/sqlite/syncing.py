@@ -97,8 +97,8 @@ class Syncs:
         self._has_lost = self._has_lost or not is_whole(self._database)
         if self._has_lost:
             raise StoreError(
-                f"The disk failed, and {self._wal} lacks what was not acknowledged. Stop the server and start "
-                "it again: what was acknowledged is there, and recording goes on behind it."
+                f"The disk failed, and {self._wal} lacks what was not acknowledged. Stop the server and "
+                "start it again: what was acknowledged is there, and recording goes on behind it."
             )
         self._set(_FAILED, 0)  # first: what fails from now on counts
         with self.noting(), suppress(FileNotFoundError), _opened(self._wal) as descriptor:
