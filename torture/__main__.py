@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from torture import abuse, faults, inputs, kills, powercut, rot, schema
+from torture import abuse, faults, inputs, kills, powercut, refusals, rot, schema
 from torture.parsers import parsers
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--parser", action="append", help="one of those that get input; all by default")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="parsers at a time")
     parser.add_argument("--kills", type=int, default=1_000)
+    parser.add_argument("--refusals", type=int, default=4_000, help="of each kind of key that does not work")
     parser.add_argument(
         "--scenarios",
         nargs="*",
@@ -175,6 +176,12 @@ def _ask(given: argparse.Namespace) -> int:
     return worst
 
 
+def _refuse(given: argparse.Namespace) -> int:
+    began, outcome = time.monotonic(), refusals.tried(given.refusals)
+    medians = ", ".join(f"{kind} {us:.0f} us" for kind, us in outcome.medians().items())
+    return _row("refusals", f"{given.refusals:,} of each kind of key: {medians}", outcome.problems, began)
+
+
 _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "cuts": _cut,
     "faults": _fail,
@@ -182,6 +189,7 @@ _PARTS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "inputs": _feed,
     "schema": _ask,
     "kills": _kill,
+    "refusals": _refuse,
     "abuse": _abuse,
 }
 
