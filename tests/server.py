@@ -90,7 +90,8 @@ class Server:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without settings of the person who runs the tests, and with `extra`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("AUDITPLANE_")}
+    theirs = ("AUDITPLANE_", "COLUMNS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return {**clean, **(extra or {})}
 
 

@@ -641,9 +641,9 @@ def test_a_hold_on_everything_is_told_where_events_should_expire(data: Path) -> 
 
 def test_what_was_noted_beside_a_log_is_told(data: Path) -> None:
     """The disk failed to sync it, or a check of it found problems."""
-    (data / "accounts" / "default.lock").write_bytes(b"!")
+    (data / "accounts" / "default.lock").write_bytes(b"\0!")
     assert "The disk failed" in only(look(data), Level.WARN, "disk").what
-    (data / "accounts" / "default.lock").write_bytes(b"\0")
+    (data / "accounts" / "default.lock").write_bytes(b"\0\0")
     version = (data / "control.version").read_bytes()
     (data / "control.version").write_bytes(version[:-1] + b"!")
     assert "a change of API keys" in only(look(data), Level.WARN, "disk").what

@@ -404,7 +404,10 @@ def hold_all(store: AccountStore) -> Hold:
     return keeping.place_hold(account(store), reason="case 1", user=None, min_us=None, max_us=None)
 
 
-def test_thousands_of_holds_cost_no_more_than_a_few(store: AccountStore) -> None:
+def test_thousands_of_holds_cost_no_more_than_a_few(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HOLDS_MAX", 3_000)
     with store.transaction() as transaction:
         for number in range(3_000):
             hold = Hold(f"{number:026}", START_US, "eve", "case 1", f"user-{number}", None, None)

@@ -153,6 +153,7 @@ def test_a_full_disk_and_one_that_is_read_only_are_told_and_end(tmp_path: Path) 
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert served.trouble() == health.FAILS
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        served = Served(disk)
         assert served.trouble() == ""
         served.close()
     finally:

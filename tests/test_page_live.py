@@ -232,6 +232,7 @@ def test_the_first_event_of_a_trail_shows_up_by_itself(open_page: OpenPage, tmp_
         key = server.admin_key
     for path in (tmp_path / "data" / "accounts").iterdir():  # that of the key was there
         path.unlink()
+    (tmp_path / "data" / "accounts" / "default.db").touch()  # or it would be missed
     with start(tmp_path / "data") as server, client(server.url, key) as recorder:
         watched = open_page(server.url)
         sign_in(watched, key)

@@ -283,7 +283,7 @@ def traced(frame, event, _):
         if not steps:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.setprofile(traced)
-rotation.rotate(FreeFolder(Path(sys.argv[1])), "killed", log.clock)
+rotation.rotate(DataFolder(Path(sys.argv[1])), "killed", log.clock)
 """
 
 

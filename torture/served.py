@@ -153,6 +153,9 @@ def _scope(line: bytes, headers: Sequence[bytes], state: dict[str, Any]) -> dict
     method, _, target = line.partition(b" ")
     path, _, query = target.partition(b"?")
     pairs = [header.partition(b":") for header in headers]
+    given = [(name.strip().lower(), value.strip()) for name, _, value in pairs]
+    if not any(name == b"host" for name, _ in given):
+        given.append((b"host", b"127.0.0.1:3001"))
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -163,7 +166,7 @@ def _scope(line: bytes, headers: Sequence[bytes], state: dict[str, Any]) -> dict
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": [(name.strip().lower(), value.strip()) for name, _, value in pairs],
+        "headers": given,
         "client": ("127.0.0.1", "1"),
         "server": ("127.0.0.1", "3001"),
         "state": state.copy(),

@@ -48,6 +48,7 @@ _REASONS: Final = (
     errors.AuditplaneError,
     errors.Damaged,
     errors.FolderInUse,
+    errors.LogMissing,
     errors.NewerFormat,
     errors.ProofError,
     errors.StorageFull,
