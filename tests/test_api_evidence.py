@@ -206,5 +206,5 @@ def test_an_answer_breaks_off_when_events_go_away_meanwhile(tenant: Tenant) -> N
     forget_first(tenant.server.data, tenant.account)
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
         answer.read()
-    assert "expired or were erased while the evidence was made" in tenant.server.output
     reader.close()
+    wait_for(lambda: "expired or were erased while the evidence was made" in tenant.server.output)
