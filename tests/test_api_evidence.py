@@ -19,6 +19,7 @@ from auditplane.store.sqlite.block import GONE, pack_numbers, unpack_numbers
 from auditplane.store.sqlite.database import fetch
 from cutting import cutting_proxy
 from folders import FreeFolder
+from keepers import wait_for
 from remote import Remote
 from tenants import COUNT, DOWNLOAD, EVENTS, EVIDENCE, Tenant, event, events, problems_of
 
