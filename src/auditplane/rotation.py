@@ -138,7 +138,8 @@ def prepare(folder: DataFolder, name: str | None, given: Path | None, clock: log
             with alone(folder.path):
                 _finish_or_say(folder, clock)
                 if (folder.path / KEY_FILE).exists():
-                    sync_folder(folder.path)  # a start that failed may have made it a moment before
+                    with translated(folder.path):
+                        sync_folder(folder.path)  # a start that failed may have made it a moment before
                 else:
                     _make_first(folder, name)
         except FolderInUse:  # a change, or a backup, is under way
