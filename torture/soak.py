@@ -111,7 +111,7 @@ class Bound:
 # The last is what `asyncio.to_thread` may have.
 POOLED_THREADS: Final = (
     limits.READER_THREADS + limits.CHANGER_THREADS + limits.PARSER_THREADS + limits.WRITER_THREADS
-    + min(32, (os.cpu_count() or 1) + 4)
+    + limits.URGENT_THREADS + min(32, (os.cpu_count() or 1) + 4)
 )  # fmt: skip
 LOG_BYTES_MAX: Final = sealing.WAL_BYTES_MAX + 2 * sealing.WAL_BYTES_TO_COPY
 """Up to which a write-ahead log keeps the room that it once took, and what a step adds."""
