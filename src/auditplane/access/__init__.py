@@ -104,10 +104,8 @@ class Access:
 
     def check(self) -> None:
         """Raises StoreError when keys can't be looked up, or there is none: the first start makes one."""
-        with translated(self._path.parent), self._mutex:
-            self._path.stat()  # what is open goes on when the file is gone, until the next start
-            with self._connection.use() as connection:
-                found = fetch(connection, QUERIES["any_key"])
+        with translated(self._path.parent), self._mutex, self._connection.use() as connection:
+            found = fetch(connection, QUERIES["any_key"])
         if not found:
             raise StoreError(f"There is no API key in {self._path}; it is not the file that it was.")
 

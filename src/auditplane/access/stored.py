@@ -22,7 +22,7 @@ from auditplane.store.sqlite.database import (
     one,
     translated,
 )
-from auditplane.store.sqlite.syncing import BYTES, failed_in
+from auditplane.store.sqlite.syncing import SYNC_BYTES, failed_in
 
 CONTROL_FILE: Final = "control.db"
 SHARED_FILE: Final = "control.version"
@@ -30,7 +30,7 @@ SHARED_FILE: Final = "control.version"
 VERSION: Final = slice(0, 8)
 IN_CHANGE: Final = bytes(8)
 SYNCS_AT: Final = 8
-SHARED_BYTES: Final = SYNCS_AT + BYTES
+SHARED_BYTES: Final = SYNCS_AT + SYNC_BYTES
 
 QUERIES: Final = load_queries("auditplane.access")
 MIGRATIONS: Final = load_migrations("auditplane.access")

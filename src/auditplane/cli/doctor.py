@@ -12,7 +12,7 @@ from auditplane import config
 from auditplane.cli import FAILED
 from auditplane.cli.folders import working_as_owner
 from auditplane.cli.output import Output
-from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers
+from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers, by_setting
 
 if TYPE_CHECKING:
     from auditplane.doctor import Finding
@@ -42,14 +42,7 @@ def doctor(
     """
     from auditplane.doctor import Level, Look, examine_folder, examine_settings
 
-    flags = {
-        "data": data,
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "tls.cert": tls_cert,
-        "tls.key": tls_key,
-    }
+    flags = by_setting(data=data, host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key)
     settings, problems = config.read(flags, os.environ, config_file)
     look = Look(settings, problems, time.time_ns() // 1_000)
     findings = list(examine_settings(look))

@@ -4,7 +4,7 @@ import os
 from http import HTTPStatus
 
 from auditplane import config
-from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers
+from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers, by_setting
 from auditplane.errors import Refused
 
 
@@ -30,14 +30,7 @@ def health(
     """
     from auditplane import listening
 
-    flags = {
-        "data": data,
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "tls.cert": tls_cert,
-        "tls.key": tls_key,
-    }
+    flags = by_setting(data=data, host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key)
     settings = config.load(flags, os.environ, config_file)
     status, body = listening.health(settings)
     if status != HTTPStatus.OK:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from auditplane import __version__, config
-from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers
+from auditplane.cli.settings import ConfigFile, Data, Host, Port, TlsCert, TlsKey, Workers, by_setting
 
 AS_ROOT: Final = "It runs as root, and needs none of root's rights: give it a user of its own."
 
@@ -34,14 +34,7 @@ def serve(
         auditplane serve --data /var/lib/auditplane
         auditplane serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
     """
-    flags = {
-        "data": data,
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "tls.cert": tls_cert,
-        "tls.key": tls_key,
-    }
+    flags = by_setting(data=data, host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key)
     settings = config.load(flags, os.environ, config_file)
 
     def ready(admin_key: Path | None) -> None:

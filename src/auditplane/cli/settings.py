@@ -23,3 +23,23 @@ ConfigFile: TypeAlias = Annotated[
         name="--config", show_default=False, help="A TOML file of settings. Environment: AUDITPLANE_CONFIG."
     ),
 ]
+
+
+def by_setting(
+    *,
+    data: str | None,
+    host: str | None,
+    port: str | None,
+    workers: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> dict[str, str | None]:
+    """The flags of `auditplane serve`, which other commands take too, by the names of their settings."""
+    return {
+        "data": data,
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "tls.cert": tls_cert,
+        "tls.key": tls_key,
+    }

@@ -31,7 +31,7 @@ from auditplane.store.sqlite.database import (
 )
 from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
-from auditplane.store.sqlite.syncing import BYTES, Syncs, failed_in, locked, shared_bytes
+from auditplane.store.sqlite.syncing import SYNC_BYTES, Syncs, failed_in, locked, shared_bytes
 from auditplane.store.sqlite.tail import TailIndex
 from auditplane.store.sqlite.terms import Terms
 from auditplane.store.sqlite.values import KnownValues
@@ -78,12 +78,12 @@ class AccountStore:
             if readonly:
                 self._lock_file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # nobody writes here
                 undo.callback(os.close, self._lock_file)
-                self._shared = mmap.mmap(-1, BYTES)
+                self._shared = mmap.mmap(-1, SYNC_BYTES)
             else:
                 lock = path.with_suffix(".lock")
                 self._lock_file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 undo.callback(os.close, self._lock_file)
-                self._shared = shared_bytes(self._lock_file, BYTES)
+                self._shared = shared_bytes(self._lock_file, SYNC_BYTES)
             undo.callback(self._shared.close)
             self._syncs = Syncs(path, self._shared, 0)
             undo.callback(self._writer.close)

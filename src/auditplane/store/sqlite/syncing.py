@@ -25,7 +25,7 @@ from auditplane.errors import StoreError
 from auditplane.store.sqlite.wal import is_whole
 
 REWRITTEN_BYTES: Final = 1024 * 1024
-BYTES: Final = 2
+SYNC_BYTES: Final = 2
 _UNDER_WAY: Final = 0
 _FAILED: Final = 1
 
