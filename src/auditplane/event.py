@@ -79,6 +79,7 @@ _DETAILS_ESCAPED_BYTES_MAX: Final = 6 * limits.DETAILS_BYTES_MAX
 _EXPLAINED_BYTES_MAX: Final = 8 * limits.DOC_BYTES_MAX
 _OBJECT_BYTES_MAX: Final = 16 * limits.DOC_BYTES_MAX
 _COMMAS_UNSUSPICIOUS: Final = 16 * limits.BATCH_EVENTS_MAX
+_ENCODED_AT_ONCE: Final = 256
 _SHOWN_CHARS: Final = 64
 _NOT_UNICODE: Final = "a lone surrogate or bytes that are not UTF-8; send whole Unicode characters"
 
@@ -117,8 +118,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_docs(events: Sequence[Event]) -> list[bytes]:
-    """The docs of complete events. A doc holds no line feed: JSON escapes it."""
-    return _encoder.encode_lines(events).splitlines()
+    """The docs of complete events. A doc holds no line feed: JSON escapes it.
+
+    They are made some at a time, as that holds up all other threads: 10,000 large ones for 11 ms.
+    """
+    docs: list[bytes] = []
+    for at in range(0, len(events), _ENCODED_AT_ONCE):
+        docs += _encoder.encode_lines(events[at : at + _ENCODED_AT_ONCE]).splitlines()
+    return docs
 
 
 def decode_doc(doc: bytes) -> Event:
