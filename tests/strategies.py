@@ -36,7 +36,8 @@ number_texts = st.sampled_from(_EDGES) | st.from_regex(
     r"-?(0|[1-9][0-9]{0,70})(\.[0-9]{1,70})?([eE][+-]?[0-9]{1,4})?", fullmatch=True
 )
 """Numbers as JSON has them, some of them beyond what may be recorded."""
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.integers(-(10**62), 10**62) | st.floats(allow_nan=False, allow_infinity=False)
+"""Numbers that may be recorded: a few hypothesis would make longer than that."""
 details = st.dictionaries(
     texts(0, 5),
     st.recursive(
