@@ -174,9 +174,9 @@ def test_what_starlette_refuses_goes_on_to_it() -> None:
 
 def test_a_template_escapes_everything_and_misses_nothing() -> None:
     """A value that is not given is a mistake, not an empty place."""
-    found = rendered(asked(), "error.html", heading="<i>", messages=["\"'&<"])
+    found = rendered("error.html", heading="<i>", messages=["\"'&<"])
     assert "<i>" not in found
     assert "&#34;&#39;&amp;&lt;" in found
     with pytest.raises(Exception, match="is undefined"):
-        rendered(asked(), "error.html")
+        rendered("error.html")
     assert redirect("/x").headers["Location"] == "/x"

@@ -1,13 +1,15 @@
 """Who records at an even pace while a server is attacked: what he is told, and how long it takes.
 
-He runs in a process of his own, so that no attacker's work is measured. Some of his connections send at
-fixed moments, and the time counts from those moments, so that waiting for an answer hides nothing; some of
-them open a new connection for each event; and some send the next event once the last one is answered.
+He runs in a process of his own, which comes first where it may, so that no attacker's work is measured. Some
+of his connections send at fixed moments, and the time counts from those, so that waiting for an answer hides
+nothing, but for what he himself wakes too late; some of them open a new connection for each event; and some
+send the next event once the last one is answered.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,6 +21,7 @@ KEPT: Final = 16
 ANEW: Final = 4
 EAGER: Final = 2
 EVERY_SECONDS: Final = 0.2
+NICE: Final = -15
 TIMEOUT_SECONDS: Final = 30.0
 EVENTS: Final = "/v1/audit-events"
 
@@ -36,6 +39,8 @@ class Try:
 
 def run(target: Target, pipe: Connection) -> None:
     """Records until the pipe says something; then sends all tries through it."""
+    with contextlib.suppress(PermissionError):
+        os.nice(NICE)
     pipe.send(asyncio.run(_record(target, pipe)))
 
 
@@ -59,10 +64,13 @@ async def _paced(target: Target, tries: list[Try], ended: asyncio.Event, how: st
     line: Line | None = None
     due = time.monotonic() + phase * EVERY_SECONDS
     while not ended.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - time.monotonic())):
-                await ended.wait()
-        line = await _try(target, tries, how, due, line)
+        at = due
+        if time.monotonic() < due:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - time.monotonic()):
+                    await ended.wait()
+            at = time.monotonic()
+        line = await _try(target, tries, how, at, line)
         if how == "anew" and line is not None:
             line.close()
             line = None

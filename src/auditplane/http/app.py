@@ -26,6 +26,7 @@ from auditplane.http.headers import WithHeaders
 from auditplane.http.lines import Lines, standard_error
 from auditplane.http.page import rendering
 from auditplane.http.state import CALLER, State
+from auditplane.http.turnstile import Turnstile
 from auditplane.log import clock
 from auditplane.times import format_us
 
@@ -94,7 +95,7 @@ def build(config: Config) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        state = State(config, clock, lambda: measured.under_way)
+        state = State(config, clock, turnstile, lambda: measured.under_way)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _stop, state, measured)
         watch = asyncio.create_task(connections.watch())
         yield {"server": state}
@@ -113,7 +114,8 @@ def build(config: Config) -> ASGIApp:
     guarded = WithHeaders(Framed(app), hsts=config.tls_hsts)
     paths = {route.endpoint: route.path for route in served}
     connections = Connections(config.port, config.connections, config.idle_seconds)
-    measured = _Measured(guarded, paths, lines, connections)
+    turnstile = Turnstile()
+    measured = _Measured(guarded, paths, lines, connections, turnstile)
     return measured
 
 
@@ -152,12 +154,21 @@ async def _drain(state: State, measured: "_Measured") -> None:
 
 
 class _Measured:
-    """Counts requests, measures the time until their answers begin, and logs them at their end."""
+    """Counts requests, measures the time until their answers begin, and logs them at their end.
+
+    Those that record begin at once, all others one after the other.
+    """
 
     def __init__(
-        self, app: ASGIApp, paths: Mapping[Any, str], lines: Lines | None, connections: Connections
+        self,
+        app: ASGIApp,
+        paths: Mapping[Any, str],
+        lines: Lines | None,
+        connections: Connections,
+        turnstile: Turnstile,
     ) -> None:
-        self._app, self._paths, self._lines, self._connections = app, paths, lines, connections
+        self._app, self._paths, self._lines = app, paths, lines
+        self._connections, self._turnstile = connections, turnstile
         self.idle = asyncio.Event()
         self.idle.set()
         self.under_way = 0
@@ -188,6 +199,8 @@ class _Measured:
         self.idle.clear()
         self._connections.begin(scope["client"])
         try:
+            if not (scope["method"] == "POST" and scope["path"] == events.LIST_PATH):
+                await self._turnstile.turn()
             await self._app(scope, receive, measured)
         finally:
             self._connections.end(scope["client"])

@@ -59,7 +59,7 @@ from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
 SIGNAL_SECONDS_MAX: Final = 0.3
 ORPHANS_SECONDS_MAX: Final = 5.0
 CONNECTIONS_MIN: Final = 100
-SWITCH_SECONDS: Final = 0.001
+SWITCH_SECONDS: Final = 0.0002
 """Who records changes threads some times: while another computes, each change takes so long."""
 OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""

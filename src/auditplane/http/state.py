@@ -20,6 +20,7 @@ from auditplane.http.lines import standard_error
 from auditplane.http.rates import Rates
 from auditplane.http.streams import MakeSteps, Steps, StreamedAnswer, Streams
 from auditplane.http.turns import Turns
+from auditplane.http.turnstile import Turnstile
 from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder, may_expire
 
@@ -42,20 +43,22 @@ class State:
     `under_way` tells how many requests are being answered.
     """
 
-    def __init__(self, config: Config, clock: log.Clock, under_way: Callable[[], int]) -> None:
-        self.config, self.clock = config, clock
+    def __init__(
+        self, config: Config, clock: log.Clock, turnstile: Turnstile, under_way: Callable[[], int]
+    ) -> None:
+        self.config, self.clock, self.turnstile = config, clock, turnstile
         self._key_file = KeyFile(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
         self.recorder = log.Recorder(self.folder, clock, self._deliver, metrics.COMMIT_SECONDS.observe)
         self.health = Health(self.folder, self.access, self.recorder)
         self._under_way = under_way
-        self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX)
+        self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX, come_last=True)
         # Of their own: to erase takes long, and recording does not wait for readers.
         self._changers = Turns(limits.CHANGER_THREADS, "changer", limits.WORKS_WAITING_MAX)
         # By keys, not accounts: who floods with a stolen key waits behind himself, not the account's own.
         self._urgent = Turns(limits.URGENT_THREADS, "urgent", limits.URGENT_WORKS_WAITING_MAX)
-        self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX)
+        self._parsers = Turns(limits.PARSER_THREADS, "parser", limits.WORKS_WAITING_MAX, come_last=True)
         self._rates = Rates(config.data)
         self._exposing: asyncio.Task[bytes] | None = None
         self.streams = Streams(self._readers, config.stall_seconds)

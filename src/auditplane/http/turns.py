@@ -1,26 +1,32 @@
 """Threads on which accounts take turns, one piece of work each: who asks for much waits behind himself.
 
 Where there are several threads an account has all but one of them at the most, however long its work takes.
+Threads that come last leave the processors to those that record, where there are fewer than threads want.
 """
 
+import os
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from auditplane.errors import Unavailable
 from auditplane.shares import Shares
 
 T = TypeVar("T")
 
+_NICE: Final = 10
+
 
 class Turns:
     """So many threads; of what waits and is under way, an account has no more than its share."""
 
-    def __init__(self, threads: int, name: str, works_max: int) -> None:
+    def __init__(self, threads: int, name: str, works_max: int, *, come_last: bool = False) -> None:
         self._at_once_max = max(1, threads - 1)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        begin = _come_last if come_last else None
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=begin)
         self._shares = Shares(works_max)
         self._mutex = threading.Lock()
         self._running: Counter[str] = Counter()
@@ -87,3 +93,9 @@ class Turns:
             self._running[account] -= 1
             if not self._running[account]:
                 del self._running[account]
+
+
+def _come_last() -> None:
+    """Linux alone has priorities of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

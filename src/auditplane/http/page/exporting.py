@@ -42,7 +42,7 @@ async def show(request: Request) -> Response:
     """`GET /export`: what can be exported of a view, and how many events that is."""
     state, key = reader(request)
     view = asked_view(request, state, key)
-    count = await on_thread(state, key, lambda store: log.count(store, view.query))
+    count = await on_thread(state, key.account, lambda store: log.count(store, view.query))
     template = "export.html" if is_for_part(request) else "export_page.html"
     session = sessions.session(request)
     return await html(request, template, session=session, view=view, count=count, files=FILES)

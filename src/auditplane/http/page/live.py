@@ -6,49 +6,33 @@ misses nothing and is told nothing twice. Who is not signed in any more is told 
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from auditplane import limits, log
-from auditplane.access.key import Right, Session
+from auditplane import limits
+from auditplane.access.key import Right
 from auditplane.errors import InvalidQuery, NotAuthenticated, TooManyRequests, Unavailable
-from auditplane.event import Event, decode_docs
 from auditplane.http.connections import break_off
 from auditplane.http.events import parameters
-from auditplane.http.page import sessions
-from auditplane.http.page.rendering import HEADERS, page_route, rendered
-from auditplane.http.page.trail import asked_view, on_thread
+from auditplane.http.page import feeds, sessions
+from auditplane.http.page.feeds import Feed
+from auditplane.http.page.rendering import HEADERS, page_route
+from auditplane.http.page.trail import asked_view
 from auditplane.http.page.view import View
 from auditplane.http.state import State
-from auditplane.query import Order, Query
 from auditplane.shares import Shares
-from auditplane.store.sqlite.account import AccountStore
 
 AFTER: Final = "after"
 LAST_ID_HEADER: Final = "last-event-id"
 EVENT_STREAM: Final = "text/event-stream"
-ROWS_MAX: Final = 100
-BEHIND_EVENTS_MAX: Final = 100_000
 LOOK_SECONDS: Final = 1.0
 COMMENT_SECONDS: Final = 15.0
 RETRY_MS: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What came after an index: how many events match, they themselves if few, and the last index."""
-
-    number: int
-    events: list[Event]
-    last: int
 
 
 class Listeners:
@@ -89,7 +73,8 @@ async def live(request: Request) -> Response:
     token = sessions.token(request)
     account = session.key.account
     _listeners.add(account, token)
-    return _LiveAnswer(state, _messages(state, request, view, after), account, token)
+    messages = _messages(request, feeds.feed(state, account), view, after)
+    return _LiveAnswer(state, messages, account, token)
 
 
 class _LiveAnswer(StreamingResponse):
@@ -117,77 +102,35 @@ class _LiveAnswer(StreamingResponse):
             _listeners.drop(self._account, self._token)
 
 
-async def _messages(state: State, request: Request, view: View, after: int) -> AsyncIterator[bytes]:
+async def _messages(request: Request, feed: Feed, view: View, after: int) -> AsyncIterator[bytes]:
+    state: State = request.state.server
     yield b"retry: %d\n\n" % RETRY_MS
     quiet = 0.0
-    mark: object = None
-    while True:
-        session = _session(request)
-        if session is None:
-            yield b"event: over\ndata: -\n\n"
-            return
-        now = state.folder.wal_mark(session.key.account)
-        if now != mark:  # something was written
-            try:
-                told = partial(_told, request=request, view=view, after=after)
-                last, message = await on_thread(state, session.key, told)
-            except Unavailable:  # too much waits for this account; the next look tells of it
-                await asyncio.sleep(LOOK_SECONDS)
-                continue
-            mark = now
-            if _session(request) is None:
-                continue  # what was read is not for who was signed out meanwhile
-            if last > after:
-                after, quiet = last, 0.0
-                yield message
+    while _is_signed_in(request):
+        try:
+            last, message = await feed.news(view, after)
+        except Unavailable:  # too much waits for this account; the next look tells of it
+            last, message = after, b""
+        if last > after:
+            await state.turnstile.turn()  # thousands may have waited for the same
+            if not _is_signed_in(request):
+                break  # what was read is not for who was signed out meanwhile
+            after, quiet = last, 0.0
+            yield message
         if quiet >= COMMENT_SECONDS:
             quiet = 0.0
             yield b": \n\n"
         await asyncio.sleep(LOOK_SECONDS)
         quiet += LOOK_SECONDS
+    yield b"event: over\ndata: -\n\n"
 
 
-def _session(request: Request) -> Session | None:
+def _is_signed_in(request: Request) -> bool:
     try:
-        return sessions.session(request)
+        sessions.session(request)
     except NotAuthenticated:
-        return None
-
-
-def _told(store: AccountStore, *, request: Request, view: View, after: int) -> tuple[int, bytes]:
-    """The last index, and the message of what matches after another one."""
-    news = _news(store, view=view, after=after)
-    return news.last, _message(request, view, news)
-
-
-def _news(store: AccountStore, *, view: View, after: int) -> News:
-    """What matches after an index; a page that is far behind only hears that there is much."""
-    size = store.size()
-    if size <= after + 1:
-        return News(0, [], after)
-    if size - after > BEHIND_EVENTS_MAX:
-        return News(limits.PAGE_EVENTS_MAX, [], size - 1)
-    query = replace(view.query, order=Order.RECORDED, after=after, cursor=None, limit=None)
-    docs, cursor, shown = log.page(store, query, ROWS_MAX)
-    if cursor is None:
-        return News(len(docs), decode_docs(docs), shown - 1)
-    return News(len(docs) + _count_further(store, query, cursor.position), [], shown - 1)
-
-
-def _count_further(store: AccountStore, query: Query, after: int) -> int:
-    """How many more match, up to a bound."""
-    docs, _, _ = log.page(store, replace(query, after=after), limits.PAGE_EVENTS_MAX)
-    return len(docs)
-
-
-def _message(request: Request, view: View, news: News) -> bytes:
-    """A message; one without news only says how far the browser has come."""
-    if not news.number:
-        return b"id: %d\nevent: at\ndata: -\n\n" % news.last
-    newest_first = sorted(news.events, key=lambda event: event.timestamp or "", reverse=True)
-    html = rendered(request, "new_rows.html", view=view, events=newest_first)
-    data = json.dumps({"number": news.number, "html": html})
-    return f"id: {news.last}\nevent: news\ndata: {data}\n\n".encode()
+        return False
+    return True
 
 
 def _index(text: str) -> int:

@@ -66,7 +66,7 @@ async def show(request: Request) -> Response:
     """`GET /events/{id}`: the drawer of an event, with the trail beside it unless it is asked for alone."""
     state, key = reader(request)
     event_id: str = request.path_params["id"]
-    found = await on_thread(state, key, lambda store: _shown(store, event_id))
+    found = await on_thread(state, key.account, lambda store: _shown(store, event_id))
     values = {
         "shown": found,
         "key_name": _key_name(state.access, key, found.recorded.by),

@@ -66,7 +66,7 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 async def html(request: Request, template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
     """A page, made of a template and its values on a thread: a large one takes milliseconds.
 
-    `headers` are those of the answer; `request` is a value, too. Raises Unavailable.
+    `headers` are those of the answer. Raises Unavailable.
     """
     state: State = request.state.server
     key: Key | None = request.scope.get(CALLER)
@@ -82,7 +82,7 @@ def _page(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response:
-    body = rendered(request, template, **values).encode()
+    body = rendered(template, **values).encode()
     encoding = _encoding(request) if len(body) >= ENCODED_BYTES_MIN else None
     more = {"Content-Encoding": encoding} if encoding else {}
     return Response(encoded(body, encoding), status, {**HEADERS, **more, **(headers or {})}, HTML)
@@ -93,9 +93,9 @@ def is_for_part(request: Request) -> bool:
     return PART_HEADER in request.headers
 
 
-def rendered(request: Request, template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
     """The text of a template."""
-    return _templates().get_template(template).render(request=request, **values)
+    return _templates().get_template(template).render(**values)
 
 
 def _encoding(request: Request) -> str | None:

@@ -70,7 +70,8 @@ async def show_trail(request: Request, drawer: Mapping[str, object] | None = Non
     found: tuple[Rows, Foot] | tuple[None, None] = None, None
     try:
         view = asked_view(request, state, session.key)
-        found = await on_thread(state, session.key, lambda store: _whole(store, view, state, session.key))
+        account = session.key.account
+        found = await on_thread(state, account, lambda store: _whole(store, view, state, account))
     except InvalidQuery as error:  # an unfiltered answer to a wrong filter would mislead
         view, problems = NO_VIEW, error.messages
     return await html(
@@ -93,7 +94,7 @@ async def rows(request: Request) -> Response:
     """`GET /rows`: the rows after a cursor."""
     state, key = reader(request)
     view = asked_view(request, state, key)
-    found = await on_thread(state, key, lambda store: _rows(store, view, key.account))
+    found = await on_thread(state, key.account, lambda store: _rows(store, view, key.account))
     return await html(request, "rows.html", view=view, rows=found)
 
 
@@ -107,7 +108,7 @@ async def overview(request: Request) -> Response:
     def counted(store: AccountStore) -> overviews.Overview:
         return overviews.overview(store, view.query, stacked=stacked, buckets_max=BUCKETS_MAX)
 
-    found = await on_thread(state, key, counted)
+    found = await on_thread(state, key.account, counted)
     chart = {
         "starts": [us // SECOND_US for us in found.starts_us],
         "width": found.bucket_us // SECOND_US,
@@ -131,7 +132,7 @@ async def suggestions(request: Request) -> Response:
     def suggested(store: AccountStore) -> Sequence[tuple[str, int]]:
         return overviews.suggestions(store, member, text, SUGGESTED_MAX)
 
-    return await html(request, "suggestions.html", suggestions=await on_thread(state, key, suggested))
+    return await html(request, "suggestions.html", suggestions=await on_thread(state, key.account, suggested))
 
 
 @page_route
@@ -151,7 +152,7 @@ async def relax(request: Request) -> Response:
         counts = [(chip, _count_in_time(store, query, deadline)) for chip, query in without]
         return sorted(counts, key=lambda each: -(each[1] or 0))
 
-    return await html(request, "relax.html", relaxed=await on_thread(state, key, counted))
+    return await html(request, "relax.html", relaxed=await on_thread(state, key.account, counted))
 
 
 def _count_in_time(store: AccountStore, query: queries.Query, deadline: float) -> int | None:
@@ -172,8 +173,8 @@ def asked_view(request: Request, state: State, key: Key, beside: Collection[str]
     return read_view(given, account=key.account, kinds=state.rules(key.account).kinds)
 
 
-def _whole(store: AccountStore, view: View, state: State, key: Key) -> tuple[Rows, Foot]:
-    return _rows(store, view, key.account), foot(store, state, key.account)
+def _whole(store: AccountStore, view: View, state: State, account: str) -> tuple[Rows, Foot]:
+    return _rows(store, view, account), foot(store, state, account)
 
 
 def _rows(store: AccountStore, view: View, account: str) -> Rows:
@@ -182,11 +183,11 @@ def _rows(store: AccountStore, view: View, account: str) -> Rows:
     return Rows(decode_docs(docs), text, size)
 
 
-async def on_thread(state: State, key: Key, work: Callable[[AccountStore], T]) -> T:
-    """What some work on the account of a key gives, done on a thread."""
+async def on_thread(state: State, account: str, work: Callable[[AccountStore], T]) -> T:
+    """What some work on an account gives, done on a thread in its turn; raises Unavailable."""
 
     def run() -> T:
-        with state.folder.account(key.account) as store:
+        with state.folder.account(account) as store:
             return work(store)
 
-    return await state.streams.run(key.account, run)
+    return await state.streams.run(account, run)

@@ -1,0 +1,71 @@
+import asyncio
+import os
+import sys
+from contextlib import closing
+from threading import get_native_id
+
+import pytest
+
+from auditplane.http.turns import Turns
+from auditplane.http.turnstile import Turnstile
+from loops import in_a_loop
+
+
+async def _passes(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@in_a_loop
+async def test_each_turn_of_the_loop_lets_one_through_in_the_order_of_coming() -> None:
+    turnstile, through = Turnstile(), list[int]()
+
+    async def come(number: int) -> None:
+        await turnstile.turn()
+        through.append(number)
+
+    tasks = [asyncio.ensure_future(come(number)) for number in range(50)]
+    seen = list[int]()
+    while len(through) < len(tasks):
+        await asyncio.sleep(0)
+        seen.append(len(through))
+    assert through == list(range(50))
+    assert max(later - before for before, later in zip([0, *seen], seen, strict=False)) == 1
+
+
+@in_a_loop
+async def test_who_comes_alone_goes_through_at_once() -> None:
+    turnstile = Turnstile()
+    for _ in range(3):
+        with pytest.raises(StopIteration):  # it waits for nothing
+            turnstile.turn().send(None)
+        await _passes(2)
+
+
+@in_a_loop
+async def test_who_goes_away_while_he_waits_keeps_nobody_waiting() -> None:
+    turnstile, through = Turnstile(), list[int]()
+
+    async def come(number: int) -> None:
+        await turnstile.turn()
+        through.append(number)
+
+    tasks = [asyncio.ensure_future(come(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    for number in range(1, 20, 2):
+        tasks[number].cancel()
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert through == list(range(0, 20, 2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_threads_that_come_last_do_so_by_themselves() -> None:
+    """Neither the others nor the thread that recording goes on in have their priority."""
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, get_native_id())
+
+    with closing(Turns(1, "last", 10, come_last=True)) as last, closing(Turns(1, "first", 10)) as first:
+        before = priority()
+        assert last.submit("a", priority).result(10) == max(before, 10)
+        assert first.submit("a", priority).result(10) == priority() == before
