@@ -94,6 +94,13 @@ def test_a_hold_is_placed_listed_and_lifted(owner: Tenant) -> None:
     assert "case [bold]4711" in ran.stdout
     assert "the events of ann from " in ran.stdout
 
+    ran = run("hold", "list", "--data", owner.server.data, "--account", owner.account, env={"COLUMNS": "80"})
+    lines = ran.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    firsts = [line.split()[0] for line in lines if line.split()]
+    assert [first for first in firsts if first in (hold["id"], "case")] == [hold["id"], "case"]
+    assert all(text in ran.stdout for text in ("case [bold]4711", hold["minDate"], hold["maxDate"]))
+
     erasing = ["erase", "--id", made[0], "--reason", "x", "--yes", "--account", owner.account]
     assert "on hold" in refused(owner.server.data, *erasing)
     assert of_sources(owner) == made

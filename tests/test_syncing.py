@@ -33,6 +33,7 @@ from torture.disk import Disk
 from torture.trace import Op, Synced, Told
 
 CUTS = 12
+FIRST_START_SYNCS = 2
 
 # Programs, of which all but the last may fail.
 
@@ -134,7 +135,7 @@ os.fsync = late
 
 @dataclass(frozen=True)
 class Case:
-    """Programs, and which sync fails once the first one is ready.
+    """Programs, and which sync fails once the first one is ready: the `nth` of those by a `call`.
 
     Where it is left out, what it should have written is not forgotten, but may be written or not.
     """
@@ -142,6 +143,7 @@ class Case:
     programs: Sequence[str]
     nth: int = 0
     is_left_out: bool = False
+    call: str = "fdatasync"
 
 
 CASES = {
@@ -161,11 +163,11 @@ def history(path: Path, case: Case, careless: str = "") -> list[Op]:
     """All that the programs do on the disk."""
     root = path / "root"
     _, clean = _ran(path, case.programs[0], careless)
-    syncs = _syncs_once_ready(clean)
+    syncs = _calls_once_ready(clean, case.call)
     shutil.rmtree(root)
     ops: list[Op] = []
     for number, program in enumerate(case.programs):
-        inject = f"fdatasync:error=EIO:when={syncs[case.nth]}" if number == 0 else ""
+        inject = f"{case.call}:error=EIO:when={syncs[case.nth]}" if number == 0 else ""
         _, output = _ran(path, program, careless, inject)
         if inject and case.is_left_out:
             _leave_out_what_failed(output)
@@ -187,10 +189,10 @@ def _leave_out_what_failed(output: Path) -> None:
     output.write_text("".join(line for line in lines if not line.endswith("(INJECTED)\n")))
 
 
-def _syncs_once_ready(output: Path) -> list[int]:
-    """The syncs after the first thing that was told, counted from 1 on from the beginning."""
+def _calls_once_ready(output: Path, call: str) -> list[int]:
+    """Such calls after the first thing that was told, counted from 1 on from the beginning."""
     before, _, after = output.read_text().partition("writev(1<")
-    first, more = (len(re.findall(r"^\d+ +fdatasync\(", text, re.MULTILINE)) for text in (before, after))
+    first, more = (len(re.findall(rf"^\d+ +{call}\(", text, re.MULTILINE)) for text in (before, after))
     return list(range(first + 1, first + more + 1))
 
 
@@ -248,9 +250,48 @@ def test_it_would_be_lost_without_care(name: str, tmp_path: Path) -> None:
     assert not all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
 
 
-def while_closed(path: Path, careless: str = "") -> Iterator[Path]:
-    """What power cuts leave before each sync that closing makes, after one failed, and after it."""
-    ops = history(path, Case([SEALED + TRIED + CLOSED]), careless)
+COPIED = """
+early = Syncs.sync_early
+def meanwhile(self):
+    Syncs.sync_early = early
+    try:  # as another process does between upkeep's look and its copy
+        record(store, [spec(99)])
+    except Exception as error:
+        tell("failed", error=str(error))
+    early(self)
+Syncs.sync_early = meanwhile
+store.checkpoint(whole=False)
+tell("closed")
+os._exit(0)
+"""
+KILLED = """
+os._exit(0)
+"""
+OPENED_HALF = """
+import apsw
+fetch = database.fetch
+def failing(connection, statement, *values):
+    if "temp_store" in statement:
+        raise apsw.IOError("a read fails")
+    return fetch(connection, statement, *values)
+database.fetch = failing
+try:
+    AccountStore(root / "default.db")
+except Exception as error:
+    tell("closed", error=str(error))
+os._exit(0)
+"""
+COPYING = {
+    "a stop": [SEALED + TRIED + CLOSED],
+    "upkeep beside a commit that fails": [SEALED + COPIED],
+    "a start that can't open it wholly": [SEALED + TRIED + KILLED, OPENED_HALF],
+}
+"""What could copy a log that the disk lacks, after a sync failed."""
+
+
+def while_copying(path: Path, programs: Sequence[str], careless: str = "") -> Iterator[Path]:
+    """What power cuts leave before each sync after one failed, and after them."""
+    ops = history(path, Case(programs), careless)
     assert [what for what, _ in told(ops)] == ["ready", "failed", "closed"]
     (failed,) = [at for at, op in enumerate(ops) if isinstance(op, Synced) and op.failed]
     moments = [at for at, op in enumerate(ops) if isinstance(op, Synced) and at > failed]
@@ -258,19 +299,31 @@ def while_closed(path: Path, careless: str = "") -> Iterator[Path]:
         yield from cut(path, ops[:moment])
 
 
-def test_closing_copies_nothing_from_a_log_that_the_disk_may_lack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COPYING)
+def test_nothing_is_copied_from_a_log_that_the_disk_may_lack(name: str, tmp_path: Path) -> None:
     """The last connection that is closed would do it by itself."""
-    assert all(is_sound(left / "default.db") for left in while_closed(tmp_path))
+    assert all(is_sound(left / "default.db") for left in while_copying(tmp_path, COPYING[name]))
 
 
-def test_a_power_cut_while_closing_would_leave_a_damaged_log(tmp_path: Path) -> None:
-    careless = (
-        "from auditplane.store.sqlite.database import Connected\n"
-        "was = Connected.close\n"
-        "Connected.close = lambda self, *, copying=False: was(self, copying=True)\n"
-        "Syncs.is_synced = lambda self: True"
-    )
-    assert not all(is_sound(left / "default.db") for left in while_closed(tmp_path, careless))
+COPYING_CARELESSLY = {
+    "a stop": """
+from auditplane.store.sqlite.database import Connected
+was = Connected.close
+Connected.close = lambda self, *, copying=False: was(self, copying=True)
+Syncs.is_synced = lambda self: True
+""",
+    "upkeep beside a commit that fails": "Syncs.sync = lambda self: None",
+    "a start that can't open it wholly": """
+import apsw
+apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE = apsw.SQLITE_DBCONFIG_ENABLE_FKEY  # no matter here
+""",
+}
+
+
+@pytest.mark.parametrize("name", COPYING_CARELESSLY)
+def test_a_power_cut_would_leave_a_damaged_log_without_care(name: str, tmp_path: Path) -> None:
+    left = while_copying(tmp_path, COPYING[name], COPYING_CARELESSLY[name])
+    assert not all(is_sound(path / "default.db") for path in left)
 
 
 NEW_LOG = """
@@ -297,6 +350,50 @@ def test_a_folder_that_could_not_be_synced_for_a_new_log_is_synced_again(tmp_pat
         found += any(isinstance(op, Synced) and op.failed and not op.path for op in ops)
         assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
     assert found
+
+
+FIRST_START = """
+folder = FreeFolder(root)
+tell("ready")
+try:
+    rotation.prepare(folder, None, None, log.clock)
+except Exception as error:
+    tell("failed", error=str(error))
+os._exit(0)
+"""
+NEXT_START = """
+rotation.prepare(FreeFolder(root), None, None, log.clock)
+tell("signs", key=(root / "log.key").read_text())
+os._exit(0)
+"""
+
+
+def keys_after_first_starts(path: Path, careless: str = "") -> Iterator[bool]:
+    """Whether the key that signs is there after power cuts; each sync of the start before failed in turn."""
+    failures = 0
+    for nth in range(FIRST_START_SYNCS):
+        ops = history(path, Case([FIRST_START, NEXT_START], nth=nth, call="fsync"), careless)
+        shutil.rmtree(path / "root")
+        failures += any(isinstance(op, Synced) and op.failed and not op.path for op in ops)
+        key = told(ops)[-1][1]["key"]
+        for left in cut(path, ops):
+            file = left / "log.key"
+            yield file.exists() and file.read_text() == key
+            shutil.rmtree(left)
+    assert failures
+
+
+def test_the_key_of_a_first_start_that_failed_is_kept_once_it_signs(tmp_path: Path) -> None:
+    """Whoever opens a data folder syncs it first."""
+    assert all(keys_after_first_starts(tmp_path))
+
+
+def test_the_key_of_a_first_start_would_be_lost_without_care(tmp_path: Path) -> None:
+    careless = (
+        "from auditplane.store.sqlite import folder\n"
+        "folder.make_folder = lambda path: path.mkdir(parents=True, exist_ok=True)"
+    )
+    assert not all(keys_after_first_starts(tmp_path, careless))
 
 
 def test_another_process_hears_of_a_failed_sync(tmp_path: Path) -> None:

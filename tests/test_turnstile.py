@@ -34,6 +34,29 @@ async def test_each_turn_of_the_loop_lets_one_through_in_the_order_of_coming() -
 
 
 @in_a_loop
+async def test_however_many_go_by_as_many_are_let_through() -> None:
+    """A flood of those who record keeps nobody waiting for longer than one of others would."""
+    turnstile, through = Turnstile(), list[int]()
+
+    async def come(number: int) -> None:
+        await turnstile.turn()
+        through.append(number)
+
+    tasks = [asyncio.ensure_future(come(number)) for number in range(100)]
+    await _passes(3)
+    before, went_by = len(through), 0
+    for count in (0, 7, 30, 0, 1, 20):
+        for _ in range(count):
+            turnstile.go_by()
+        went_by += max(1, count)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert went_by <= len(through) - before <= went_by + 2
+    await asyncio.gather(*tasks)
+    assert through == list(range(100))
+
+
+@in_a_loop
 async def test_who_comes_alone_goes_through_at_once() -> None:
     turnstile = Turnstile()
     for _ in range(3):

@@ -137,10 +137,7 @@ def prepare(folder: DataFolder, name: str | None, given: Path | None, clock: log
         try:
             with alone(folder.path):
                 _finish_or_say(folder, clock)
-                if (folder.path / KEY_FILE).exists():
-                    with translated(folder.path):
-                        sync_folder(folder.path)  # a start that failed may have made it a moment before
-                else:
+                if not (folder.path / KEY_FILE).exists():
                     _make_first(folder, name)
         except FolderInUse:  # a change, or a backup, is under way
             if not (folder.path / KEY_FILE).exists():

@@ -1,15 +1,20 @@
 """`hold`: what neither expires nor can be erased, in the data folder, with the server running or not."""
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
+from auditplane import ulid
 from auditplane.cli.filters import DATE_HELP, Date
 from auditplane.cli.folders import Data, Whose, opened_account
-from auditplane.cli.output import Output, print_table
+from auditplane.cli.output import Layout, Output, print_fitting
 from auditplane.event import DEFAULT_ACCOUNT
+
+if TYPE_CHECKING:
+    from auditplane.store import Hold
 
 app = cyclopts.App(name="hold", help="Keep events from expiring and from erasure.", help_format="plaintext")
 
@@ -83,21 +88,31 @@ def list_holds(*, data: Data = None, account: Whose = DEFAULT_ACCOUNT, output: O
     """
     from auditplane import keeping
     from auditplane.store.sqlite import forgetting
-    from auditplane.times import format_us
 
     with opened_account(data, account) as opened:
         held = forgetting.holds(opened.store)
     if output == "json":
         print(json.dumps([keeping.shown_hold(hold) for hold in held], indent=2))
         return
-    rows = [
+    _print_table(held)
+
+
+def _print_table(holds: "Sequence[Hold]") -> None:
+    """All in one line; where that is too wide the reason below the id, and no times of day."""
+    from auditplane.keeping import covered
+    from auditplane.times import format_us
+
+    wide, lower = [], []
+    for hold in holds:
+        placed = format_us(hold.placed_us)[:16].replace("T", " ")
+        wide.append((hold.id, covered(hold), hold.reason, placed, hold.placed_by))
+        lower.append((f"{hold.id}\n{hold.reason}", covered(hold), placed[:10], hold.placed_by))
+    both = "ID, REASON"
+    print_fitting(
         (
-            hold.id,
-            keeping.covered(hold),
-            hold.reason,
-            format_us(hold.placed_us)[:16].replace("T", " "),
-            hold.placed_by,
+            Layout(("ID", "COVERS", "REASON", "PLACED", "BY"), wide, {"REASON": 24}),
+            Layout(
+                (both, "COVERS", "PLACED", "BY"), lower, {"COVERS": 27, both: ulid.CHARS, "BY": 8}, dense=True
+            ),
         )
-        for hold in held
-    ]
-    print_table(("ID", "COVERS", "REASON", "PLACED", "BY"), rows)
+    )

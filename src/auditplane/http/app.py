@@ -156,7 +156,7 @@ async def _drain(state: State, measured: "_Measured") -> None:
 class _Measured:
     """Counts requests, measures the time until their answers begin, and logs them at their end.
 
-    Those that record begin at once, all others one after the other.
+    Those that record begin at once, all others in their turns.
     """
 
     def __init__(
@@ -199,7 +199,9 @@ class _Measured:
         self.idle.clear()
         self._connections.begin(scope["client"])
         try:
-            if not (scope["method"] == "POST" and scope["path"] == events.LIST_PATH):
+            if scope["method"] == "POST" and scope["path"] == events.LIST_PATH:
+                self._turnstile.go_by()
+            else:
                 await self._turnstile.turn()
             await self._app(scope, receive, measured)
         finally:

@@ -1,8 +1,8 @@
-"""Lets through one at a time: a turn of the event loop begins the work of one, whatever else it does.
+"""Lets through a few at a time: a turn of the event loop begins the work of few, whatever else it does.
 
 The event loop serves in the order of asking. Where hundreds ask at once a turn of it would take tens of
 milliseconds, and an event that is recorded needs several turns. So what records goes by, and all else comes
-through here: however much of it waits, a turn takes no longer than one of them.
+through here: one a turn, or as many as went by since the last one, so that neither keeps the other out.
 """
 
 import asyncio
@@ -14,24 +14,33 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._went_by = 0
         self._turning = False
+
+    def go_by(self) -> None:
+        """Counts one who does not wait for a turn."""
+        self._went_by += 1
 
     async def turn(self) -> None:
         """Returns when it is the caller's turn."""
         loop = asyncio.get_running_loop()
         if not self._turning:
             self._turning = True
-            loop.call_soon(self._let_next_through)
+            self._went_by = 0
+            loop.call_soon(self._let_through)
             return
         mine = loop.create_future()
         self._waiting.append(mine)
         await mine
 
-    def _let_next_through(self) -> None:
-        while self._waiting:
-            next_one = self._waiting.popleft()
-            if not next_one.done():  # else who waited is gone
-                next_one.set_result(None)
-                asyncio.get_running_loop().call_soon(self._let_next_through)
-                return
-        self._turning = False
+    def _let_through(self) -> None:
+        left = max(1, self._went_by)
+        self._went_by = 0
+        while self._waiting and left:
+            first = self._waiting.popleft()
+            if not first.done():  # else who waited is gone
+                first.set_result(None)
+                left -= 1
+        self._turning = not left
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._let_through)
