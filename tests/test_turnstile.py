@@ -1,12 +1,14 @@
 import asyncio
 import os
 import sys
+import threading
 from contextlib import closing
+from functools import partial
 from threading import get_native_id
 
 import pytest
 
-from auditplane.http.turns import Turns
+from auditplane.http.turns import SWITCH_SECONDS, SWITCH_SECONDS_SOON, Turns
 from auditplane.http.turnstile import Turnstile
 from loops import in_a_loop
 
@@ -92,3 +94,21 @@ def test_threads_that_come_last_do_so_by_themselves() -> None:
         before = priority()
         assert last.submit("a", priority).result(10) == max(before, 10)
         assert first.submit("a", priority).result(10) == priority() == before
+
+
+def test_turns_at_the_lock_are_short_as_long_as_any_thread_that_comes_last_works() -> None:
+    before, release = sys.getswitchinterval(), threading.Event()
+    with (
+        closing(Turns(2, "last", 10, come_last=True)) as last,
+        closing(Turns(1, "more", 10, come_last=True)) as more,
+    ):
+        assert last.submit("a", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SOON)
+        long = last.submit("a", partial(release.wait, 10))
+        assert more.submit("b", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SOON)
+        with pytest.raises(ZeroDivisionError):
+            more.submit("b", lambda: 1 / 0).result(10)
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS_SOON)
+        release.set()
+        long.result(10)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    sys.setswitchinterval(before)

@@ -39,6 +39,7 @@ from auditplane.http import memory, rates
 from auditplane.http.checkpoints import Checkpoints
 from auditplane.http.expiry import Expiry
 from auditplane.http.lines import standard_error
+from auditplane.http.turns import SWITCH_SECONDS
 from auditplane.http.upkeep import Keeper
 from auditplane.log import clock
 from auditplane.rotation import prepare
@@ -59,8 +60,6 @@ from auditplane.store.sqlite.wal import commits_behind, told_of_commits_behind
 SIGNAL_SECONDS_MAX: Final = 0.3
 ORPHANS_SECONDS_MAX: Final = 5.0
 CONNECTIONS_MIN: Final = 100
-SWITCH_SECONDS: Final = 0.0002
-"""Who records changes threads some times: while another computes, each change takes so long."""
 OPEN_FILES_BESIDE: Final = 512
 """Of those of open accounts and of the server itself."""
 METRICS_BYTES: Final = {

@@ -1,7 +1,9 @@
 """Threads on which accounts take turns, one piece of work each: who asks for much waits behind himself.
 
 Where there are several threads an account has all but one of them at the most, however long its work takes.
-Threads that come last leave the processors to those that record, where there are fewer than threads want.
+Threads that come last leave the processors to those that record, where there are fewer than threads want, and
+while they are at work all get the interpreter's lock sooner: who records wants it some times for each commit.
+At other times that would only make commits smaller: 64 connections recorded a seventh less.
 """
 
 import os
@@ -10,6 +12,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
 from auditplane.errors import Unavailable
@@ -17,7 +20,32 @@ from auditplane.shares import Shares
 
 T = TypeVar("T")
 
+SWITCH_SECONDS: Final = 0.001
+"""Who records changes threads some times: while another computes, each change takes so long."""
+SWITCH_SECONDS_SOON: Final = 0.0002
 _NICE: Final = 10
+
+
+class _Soon:
+    """Shortens the turns at the interpreter's lock as long as it is entered, on whatever threads."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._entered = 0
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            self._entered += 1
+            sys.setswitchinterval(SWITCH_SECONDS_SOON)
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            self._entered -= 1
+            if not self._entered:
+                sys.setswitchinterval(SWITCH_SECONDS)
+
+
+_soon: Final = _Soon()
 
 
 class Turns:
@@ -27,6 +55,7 @@ class Turns:
         self._at_once_max = max(1, threads - 1)
         begin = _come_last if come_last else None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=begin)
+        self._working = _soon if come_last else nullcontext()
         self._shares = Shares(works_max)
         self._mutex = threading.Lock()
         self._running: Counter[str] = Counter()
@@ -65,7 +94,8 @@ class Turns:
             try:
                 if future.set_running_or_notify_cancel():
                     try:
-                        future.set_result(work())
+                        with self._working:
+                            future.set_result(work())
                     except BaseException as error:  # noqa: BLE001 - whoever waits hears of it
                         future.set_exception(error)
             finally:
