@@ -8,7 +8,8 @@ from threading import get_native_id
 
 import pytest
 
-from auditplane.http.turns import SWITCH_SECONDS, SWITCH_SECONDS_SOON, Turns
+from auditplane.http.switch_interval import SWITCH_SECONDS, SWITCH_SECONDS_SHORT
+from auditplane.http.turns import Turns
 from auditplane.http.turnstile import Turnstile
 from loops import in_a_loop
 
@@ -102,13 +103,29 @@ def test_turns_at_the_lock_are_short_as_long_as_any_thread_that_comes_last_works
         closing(Turns(2, "last", 10, come_last=True)) as last,
         closing(Turns(1, "more", 10, come_last=True)) as more,
     ):
-        assert last.submit("a", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SOON)
+        assert last.submit("a", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SHORT)
         long = last.submit("a", partial(release.wait, 10))
-        assert more.submit("b", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SOON)
+        assert more.submit("b", sys.getswitchinterval).result(10) == pytest.approx(SWITCH_SECONDS_SHORT)
         with pytest.raises(ZeroDivisionError):
             more.submit("b", lambda: 1 / 0).result(10)
-        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS_SOON)
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS_SHORT)
         release.set()
         long.result(10)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    sys.setswitchinterval(before)
+
+
+@in_a_loop
+async def test_turns_at_the_lock_are_short_as_long_as_anybody_waits_for_his_turn() -> None:
+    before, turnstile = sys.getswitchinterval(), Turnstile()
+    tasks = [asyncio.ensure_future(turnstile.turn()) for _ in range(20)]
+    await asyncio.sleep(0)
+    tasks[-1].cancel()
+    seen = set[float]()
+    while not all(task.done() for task in tasks[:-2]):
+        seen.add(round(sys.getswitchinterval(), 6))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert seen == {SWITCH_SECONDS_SHORT}
     assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
     sys.setswitchinterval(before)

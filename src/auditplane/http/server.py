@@ -39,7 +39,7 @@ from auditplane.http import memory, rates
 from auditplane.http.checkpoints import Checkpoints
 from auditplane.http.expiry import Expiry
 from auditplane.http.lines import standard_error
-from auditplane.http.turns import SWITCH_SECONDS
+from auditplane.http.switch_interval import SWITCH_SECONDS
 from auditplane.http.upkeep import Keeper
 from auditplane.log import clock
 from auditplane.rotation import prepare

@@ -2,8 +2,7 @@
 
 Where there are several threads an account has all but one of them at the most, however long its work takes.
 Threads that come last leave the processors to those that record, where there are fewer than threads want, and
-while they are at work all get the interpreter's lock sooner: who records wants it some times for each commit.
-At other times that would only make commits smaller: 64 connections recorded a seventh less.
+do not keep the interpreter's lock from them for long.
 """
 
 import os
@@ -16,36 +15,12 @@ from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
 from auditplane.errors import Unavailable
+from auditplane.http.switch_interval import short_switch_interval
 from auditplane.shares import Shares
 
 T = TypeVar("T")
 
-SWITCH_SECONDS: Final = 0.001
-"""Who records changes threads some times: while another computes, each change takes so long."""
-SWITCH_SECONDS_SOON: Final = 0.0002
 _NICE: Final = 10
-
-
-class _Soon:
-    """Shortens the turns at the interpreter's lock as long as it is entered, on whatever threads."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._entered = 0
-
-    def __enter__(self) -> None:
-        with self._mutex:
-            self._entered += 1
-            sys.setswitchinterval(SWITCH_SECONDS_SOON)
-
-    def __exit__(self, *_: object) -> None:
-        with self._mutex:
-            self._entered -= 1
-            if not self._entered:
-                sys.setswitchinterval(SWITCH_SECONDS)
-
-
-_soon: Final = _Soon()
 
 
 class Turns:
@@ -55,7 +30,7 @@ class Turns:
         self._at_once_max = max(1, threads - 1)
         begin = _come_last if come_last else None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=begin)
-        self._working = _soon if come_last else nullcontext()
+        self._working = short_switch_interval if come_last else nullcontext()
         self._shares = Shares(works_max)
         self._mutex = threading.Lock()
         self._running: Counter[str] = Counter()

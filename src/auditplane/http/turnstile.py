@@ -8,6 +8,8 @@ through here: one a turn, or as many as went by since the last one, so that neit
 import asyncio
 from collections import deque
 
+from auditplane.http.switch_interval import short_switch_interval
+
 
 class Turnstile:
     """For one event loop. Who comes when nobody waits goes through at once."""
@@ -31,7 +33,8 @@ class Turnstile:
             return
         mine = loop.create_future()
         self._waiting.append(mine)
-        await mine
+        with short_switch_interval:
+            await mine
 
     def _let_through(self) -> None:
         left = max(1, self._went_by)
