@@ -167,4 +167,31 @@ async def test_a_look_that_failed_is_done_again(tmp_path: Path, monkeypatch: pyt
                 patched.setattr(target, what, lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     await feed.news(view(), -1)
+            await looked()
         assert told((await feed.news(view(), -1))[1]) == (1, [recorded])
+
+
+@pytest.mark.parametrize("looks", [1, 5])
+@in_a_loop
+async def test_a_look_in_the_middle_of_a_commit_misses_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """It sees that something was written, and not yet what: the last event before a quiet time."""
+    monkeypatch.setattr(feeds, "COMMIT_SECONDS", 3 * feeds.LOOK_SECONDS)
+    async with opened(tmp_path) as state:
+        (recorded,) = await record(state, "ann")
+        feed, size, seen = feeds.feed(state, ACCOUNT), AccountStore.size, list[int]()
+
+        def before_it_ends(store: AccountStore) -> int:
+            seen.append(size(store))
+            return seen[-1] - (len(seen) <= looks)
+
+        monkeypatch.setattr(AccountStore, "size", before_it_ends)
+        assert (await feed.news(view(), -1))[0] == -1
+        found, message = -1, b""
+        async with asyncio.timeout(10):
+            while found < 0:
+                await looked()
+                found, message = await feed.news(view(), -1)
+        assert told(message) == (1, [recorded])
+        assert len(seen) == looks + 1

@@ -93,8 +93,19 @@ def test_threads_that_come_last_do_so_by_themselves() -> None:
 
     with closing(Turns(1, "last", 10, come_last=True)) as last, closing(Turns(1, "first", 10)) as first:
         before = priority()
-        assert last.submit("a", priority).result(10) == max(before, 10)
+        assert last.submit("a", priority).result(10) == before + 3
         assert first.submit("a", priority).result(10) == priority() == before
+
+
+def test_where_priorities_may_not_be_set_threads_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a filter of system calls."""
+
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    with closing(Turns(1, "last", 10, come_last=True)) as last:
+        assert [last.submit("a", lambda: 1).result(10) for _ in range(3)] == [1, 1, 1]
 
 
 def test_turns_at_the_lock_are_short_as_long_as_any_thread_that_comes_last_works() -> None:

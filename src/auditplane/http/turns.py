@@ -11,7 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 from auditplane.errors import Unavailable
@@ -20,7 +20,8 @@ from auditplane.shares import Shares
 
 T = TypeVar("T")
 
-_NICE: Final = 10
+_NICE: Final = 3
+"""Little: one that has the interpreter's lock and no processor keeps all others waiting."""
 
 
 class Turns:
@@ -101,6 +102,7 @@ class Turns:
 
 
 def _come_last() -> None:
-    """Linux alone has priorities of threads."""
+    """Linux alone has priorities of threads. Where they may not be set, none works the worse for it."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

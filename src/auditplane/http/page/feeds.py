@@ -27,6 +27,8 @@ T = TypeVar("T")
 ROWS_MAX: Final = 100
 BEHIND_EVENTS_MAX: Final = 100_000
 LOOK_SECONDS: Final = 0.25
+COMMIT_SECONDS: Final = 5.0
+"""A commit is written, then synced, and only then shown: a look meanwhile sees that something was written."""
 MESSAGES_KEPT_MAX: Final = 32
 
 _Asked: TypeAlias = tuple[tuple[tuple[str, str], ...], int, int]
@@ -40,7 +42,8 @@ class Feed:
         self._state, self._account = state, account
         self._size = 0
         self._mark: tuple[int, int] | None = None
-        self._looked = -inf
+        # When the mark was seen to change, the log was read, and the mark was looked at.
+        self._written = self._read = self._looked = -inf
         self._looking: asyncio.Task[int] | None = None
         self._messages: dict[_Asked, asyncio.Task[bytes]] = {}
 
@@ -53,13 +56,15 @@ class Feed:
         return (after, b"") if size <= after + 1 else (size - 1, await self._message(view, after, size))
 
     async def _sized(self) -> int:
-        """The size of the log now, or LOOK_SECONDS ago at the most."""
-        if self._looking is None and asyncio.get_running_loop().time() >= self._looked + LOOK_SECONDS:
+        """The size of the log now, or LOOK_SECONDS ago; COMMIT_SECONDS ago where a commit takes so long."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None and now >= self._looked + LOOK_SECONDS:
+            self._looked = now
             mark = self._state.folder.wal_mark(self._account)
-            if mark == self._mark:  # nothing was written
-                self._looked = asyncio.get_running_loop().time()
-            else:
-                self._looking = _started(self._look(mark))
+            if mark != self._mark:
+                self._mark, self._written = mark, now
+            if now < self._written + COMMIT_SECONDS or now >= self._read + COMMIT_SECONDS:
+                self._looking = _started(self._look())
         return self._size if self._looking is None else await asyncio.shield(self._looking)
 
     async def _message(self, view: View, after: int, size: int) -> bytes:
@@ -73,11 +78,11 @@ class Feed:
             del self._messages[next(iter(self._messages))]
         return await asyncio.shield(making)
 
-    async def _look(self, mark: tuple[int, int]) -> int:
+    async def _look(self) -> int:
         self._messages.clear()  # what they tell of may have expired or been erased
         try:
             self._size = await on_thread(self._state, self._account, AccountStore.size)
-            self._mark, self._looked = mark, asyncio.get_running_loop().time()
+            self._read = asyncio.get_running_loop().time()
             return self._size
         finally:
             self._looking = None
