@@ -161,13 +161,12 @@ async def test_a_look_that_failed_is_done_again(tmp_path: Path, monkeypatch: pyt
     async with opened(tmp_path) as state:
         (recorded,) = await record(state, "ann")
         feed = feeds.feed(state, ACCOUNT)
-        for what in ("size", "page"):
+        for target, what in ((AccountStore, "size"), (log, "page")):
+            await looked()
             with monkeypatch.context() as patched:
-                target: object = AccountStore if what == "size" else log
                 patched.setattr(target, what, lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     await feed.news(view(), -1)
-            await looked()
         assert told((await feed.news(view(), -1))[1]) == (1, [recorded])
 
 

@@ -14,6 +14,17 @@ from auditplane.http.turnstile import Turnstile
 from loops import in_a_loop
 
 
+def comers(turnstile: Turnstile, count: int) -> tuple[list[asyncio.Future[None]], list[int]]:
+    """So many who want a turn, and the numbers of those who have had theirs."""
+    through = list[int]()
+
+    async def come(number: int) -> None:
+        await turnstile.turn()
+        through.append(number)
+
+    return [asyncio.ensure_future(come(number)) for number in range(count)], through
+
+
 async def _passes(number: int) -> None:
     for _ in range(number):
         await asyncio.sleep(0)
@@ -21,13 +32,7 @@ async def _passes(number: int) -> None:
 
 @in_a_loop
 async def test_each_turn_of_the_loop_lets_one_through_in_the_order_of_coming() -> None:
-    turnstile, through = Turnstile(), list[int]()
-
-    async def come(number: int) -> None:
-        await turnstile.turn()
-        through.append(number)
-
-    tasks = [asyncio.ensure_future(come(number)) for number in range(50)]
+    tasks, through = comers(Turnstile(), 50)
     seen = list[int]()
     while len(through) < len(tasks):
         await asyncio.sleep(0)
@@ -39,13 +44,8 @@ async def test_each_turn_of_the_loop_lets_one_through_in_the_order_of_coming() -
 @in_a_loop
 async def test_however_many_go_by_as_many_are_let_through() -> None:
     """A flood of those who record keeps nobody waiting for longer than one of others would."""
-    turnstile, through = Turnstile(), list[int]()
-
-    async def come(number: int) -> None:
-        await turnstile.turn()
-        through.append(number)
-
-    tasks = [asyncio.ensure_future(come(number)) for number in range(100)]
+    turnstile = Turnstile()
+    tasks, through = comers(turnstile, 100)
     await _passes(3)
     before, went_by = len(through), 0
     for count in (0, 7, 30, 0, 1, 20):
@@ -70,13 +70,7 @@ async def test_who_comes_alone_goes_through_at_once() -> None:
 
 @in_a_loop
 async def test_who_goes_away_while_he_waits_keeps_nobody_waiting() -> None:
-    turnstile, through = Turnstile(), list[int]()
-
-    async def come(number: int) -> None:
-        await turnstile.turn()
-        through.append(number)
-
-    tasks = [asyncio.ensure_future(come(number)) for number in range(20)]
+    tasks, through = comers(Turnstile(), 20)
     await asyncio.sleep(0)
     for number in range(1, 20, 2):
         tasks[number].cancel()

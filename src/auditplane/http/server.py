@@ -175,7 +175,7 @@ def load_worker(config: Config) -> Any:
     atexit.register(_end_at_once)
     memory.keep()
     memory.give_back_regularly()
-    standard_error().start()  # not by a thread that comes last, which it would, too
+    standard_error().start()  # here: a thread that comes last would start one that comes last, too
     sys.setswitchinterval(SWITCH_SECONDS)
     bound_caches()
     shared = os.open(config.data / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
