@@ -137,8 +137,8 @@ def test_a_refusal_carries_status_and_messages(tenant: Tenant, client: Client) -
     [
         lambda client: list(client.lines()),
         lambda client: list(client.events(limit=1_500)),
-        lambda client: list(client.download()),
-        lambda client: list(client.download("ndjson")),
+        lambda client: b"".join(client.download()),
+        lambda client: b"".join(client.download("ndjson")),
         lambda client: client.recorded_after(-1),
         lambda client: client.count(),
     ],
