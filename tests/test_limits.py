@@ -1,6 +1,7 @@
 """The bounds hold on a real server, and docs/limits.md has them all."""
 
 import gzip
+import http.client
 import json
 import re
 import socket
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -189,10 +190,7 @@ BIG = b" " * limits.BODY_BYTES_MAX
 
 def test_bodies_have_bounded_room_of_which_each_account_has_a_share(usual: Server) -> None:
     """One that sends many large bodies, and does not end them, is refused; another one is not."""
-    head = (
-        f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {usual.admin_key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(BIG)}\r\n\r\n"
-    ).encode()
+    head = _head_of_big(usual)
     _, other = make_key(usual.data, "writer", "other")
     with ExitStack() as stack:
         halves = [stack.enter_context(connected(usual, head)) for _ in range(8)]
@@ -220,6 +218,36 @@ def test_bodies_have_bounded_room_of_which_each_account_has_a_share(usual: Serve
     assert all(b"retry-after: 1\r\n" in answer.lower() for answer in refused)
     with client(usual.url, usual.admin_key) as admin:
         recorded(admin.post(EVENTS, json=events(1_000)))
+
+
+def test_a_body_for_which_there_is_no_room_at_all_is_read_and_refused(usual: Server) -> None:
+    """Who sends it is told so, over a connection that goes on."""
+    connection = http.client.HTTPConnection("127.0.0.1", usual.port, timeout=30)
+    headers = {"X-Bindplane-Api-Key": usual.admin_key, "Content-Type": "application/json"}
+
+    def posted(body: bytes) -> http.client.HTTPResponse:
+        connection.request("POST", EVENTS, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+    with closing(connection), ExitStack() as stack:
+        deadline = time.monotonic() + 30
+        while posted(b" ").status != 503:
+            assert time.monotonic() < deadline
+            stack.enter_context(connected(usual, _head_of_big(usual))).sendall(BIG[:-1])
+        used = connection.sock
+        for _ in range(2):
+            answer = posted(BIG)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert connection.sock is used
+
+
+def _head_of_big(server: Server) -> bytes:
+    return (
+        f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {server.admin_key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(BIG)}\r\n\r\n"
+    ).encode()
 
 
 def _send(connection: socket.socket, data: bytes) -> None:

@@ -106,6 +106,8 @@ SCENARIOS: Final = (
     Scenario("bombs", "16 zip bombs at a time, gzip and zstd", attackers.bombs,
              prepare=attackers.packed_bombs),
     Scenario("overload", "64 connections that send batches of 1,000", attackers.batches, account="flood"),
+    Scenario("large-batches", "16 connections that send batches of 10,000, 13 MB each",
+             attackers.large_batches, prepare=attackers.large_batch, account="flood"),
     Scenario("neighbour-downloads", "16 whole downloads at a time", attackers.downloads),
     Scenario("neighbour-pages", "64 pages of 16 MiB at a time", attackers.pages),
     Scenario("neighbour-queries", "64 expensive queries at a time", attackers.queries),

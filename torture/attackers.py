@@ -241,10 +241,15 @@ async def activity(scene: Scene, number: int = 1_000) -> None:
 
 
 async def batches(scene: Scene, number: int = 64, events: int = 1_000) -> None:
-    """Batches as fast as possible; who is told to wait must be told for how long."""
+    """Batches as fast as possible."""
+    await _record_all(scene, number, _batch(events))
+
+
+async def _record_all(scene: Scene, number: int, batch: bytes) -> None:
+    """Records on each of some connections; who is told to wait must be told for how long."""
 
     async def one(line: Line, _: int) -> int:
-        answer = await line.ask("POST", EVENTS, _batch(events))
+        answer = await line.ask("POST", EVENTS, batch)
         if answer.status in (429, 503):
             if "retry-after" not in answer.headers:
                 scene.outcome.problems.append(f"{answer.status} without Retry-After")
@@ -252,6 +257,16 @@ async def batches(scene: Scene, number: int = 64, events: int = 1_000) -> None:
         return answer.status
 
     await _again_and_again(scene, number, one)
+
+
+async def large_batches(scene: Scene, number: int = 16) -> None:
+    """Batches as large as there are, nearly, and as fast as possible."""
+    await _record_all(scene, number, large_batch())
+
+
+def large_batch() -> bytes:
+    """10,000 events with large details; 13 MB."""
+    return _batch(10_000, 1_200)
 
 
 async def downloads(scene: Scene, number: int = 16) -> None:
@@ -582,7 +597,7 @@ def hard_texts() -> Sequence[bytes]:
         (event[:-1] + ', "details": ' + '{"a":' * (size // 6) + "1" + "}" * (size // 6) + "}").encode(),
         b"[" + b"{}," * (size // 3 - 1) + b"{}]",
         b'["' + b"\\u0000" * (size // 6) + b'"]',
-        _batch(10_000, 1_200),
+        large_batch(),
         b"{" + b",".join(b'"k%d": 1' % at for at in range(size // 14)) + b"}",
     ]
 

@@ -45,8 +45,6 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
     seconds = request.state.server.config.body_seconds
     if CALLER not in request.scope:
         seconds = min(seconds, limits.BODY_SECONDS_STRANGER)
-    # However small: who sends many slowly takes his share of those who may.
-    hold(request.scope, limits.BODY_BYTES_HELD_MIN)
     try:
         async with asyncio.timeout(seconds):
             return await _receive(request, bytes_max)
@@ -82,19 +80,20 @@ def let_go(scope: Scope) -> None:
 async def _receive(request: Request, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
     size, held = 0, limits.BODY_BYTES_HELD_MIN
-    async for chunk in _chunks(request):
-        size += len(chunk)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        try:
+    try:
+        hold(request.scope, held)  # however small: who sends many slowly takes his share of those who may
+        async for chunk in _chunks(request):
+            size += len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
             hold(request.scope, max(0, size - held))
-        except Unavailable:
-            chunks.clear()
-            let_go(request.scope)
-            await _throw_away(request, bytes_max - size)
-            raise
-        held = max(held, size)
-        chunks.append(chunk)
+            held = max(held, size)
+            chunks.append(chunk)
+    except Unavailable:
+        chunks.clear()
+        let_go(request.scope)
+        await _throw_away(request, bytes_max - size)
+        raise
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
