@@ -10,11 +10,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from auditplane import log
+from auditplane import log, recorder
 from auditplane.access import Access
 from auditplane.event import Rules, parse
 from auditplane.http import health
 from auditplane.http.health import Health
+from auditplane.recorder import Recorder
 from folders import FreeFolder
 from tenants import event
 
@@ -27,7 +28,7 @@ class Served:
         self.access = Access(self.folder, log.clock)
         self.results: list[log.Result] = []
         self._delivered = threading.Event()
-        self.recorder = log.Recorder(self.folder, log.clock, self._deliver)
+        self.recorder = Recorder(self.folder, log.clock, self._deliver)
         self.health = Health(self.folder, self.access, self.recorder, probe_seconds=0, again_seconds=0)
 
     def _deliver(self, results: object) -> None:
@@ -194,7 +195,7 @@ def test_recording_that_fails_is_trouble_though_the_log_can_be_read(
     change(database, "CREATE TRIGGER fail BEFORE INSERT ON tail BEGIN SELECT RAISE(FAIL, 'no'); END")
     assert isinstance(served.record("default"), Exception)
     assert served.trouble() == health.NO_ACCOUNT
-    monkeypatch.setattr(log, "FAILING_SECONDS", 0.0)  # else nobody would find out that it is over
+    monkeypatch.setattr(recorder, "FAILING_SECONDS", 0.0)  # else nobody would find out that it is over
     assert served.trouble() == ""
     served.close()
 

@@ -1,42 +1,33 @@
 """The use cases of an account's log: record, read, count, get, prove.
 
-Recording is synchronous here: `Recorder` runs it on a few threads, one an account at a time, and lets the
-requests that wait share a commit. An answer is given only after the commit is on disk.
+All are synchronous: `auditplane.recorder` runs those that record on threads. What has been recorded is on
+disk.
 """
 
 import json
 import os
-import threading
 import time
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Final
 
 from auditplane import forgotten, limits, merkle, render, ulid
 from auditplane.checkpoint import Checkpoint, SignerKey, open_note, sign_checkpoint
 from auditplane.errors import (
-    AuditplaneError,
     Conflict,
     Damaged,
     InvalidEvents,
     NotFound,
     ProofError,
-    StoreError,
-    Unavailable,
     Unconfirmed,
 )
 from auditplane.event import Batch, Event, Rules, decode_doc, encode_docs, parse
 from auditplane.query import Cursor, Query
 from auditplane.render import Form
-from auditplane.shares import Shares
 from auditplane.store import Piece, Restored, Signed, Stored
 from auditplane.store.sqlite import reader
 from auditplane.store.sqlite.account import AccountStore, Transaction
-from auditplane.store.sqlite.folder import DataFolder
 from auditplane.store.sqlite.recorded import Recorded
 from auditplane.store.sqlite.tree import Tree
 from auditplane.tiles import ENTRIES, Tile, entry_bundle, tile_width
@@ -55,9 +46,6 @@ def clock() -> int:
 PART_BYTES: Final = 192 * 1024
 CHECKPOINT_US: Final = 1_000_000
 UPDATED: Final = "Updated"
-FAILING_SECONDS: Final = 5.0
-SEALING_SECONDS_MAX: Final = 1.0
-SEALING_PAUSE_SECONDS: Final = 0.01
 # How much smaller a chunk of docs is as it is stored.
 _PACKED_RATIO: Final = 6
 
@@ -275,121 +263,6 @@ def confirm(store: AccountStore, account: str, user: str, clock: Clock) -> Resto
         add(transaction, Request(batch, forgotten.SYSTEM), clock)
         transaction.clear_restored()
         return restored
-
-
-class Recorder:
-    """Records for all accounts on a few threads; accounts take turns, one commit each.
-
-    `deliver` is called on such a thread, once a commit, with each request and its result, and `observe` with
-    the seconds that the commit took.
-    """
-
-    def __init__(
-        self,
-        folder: DataFolder,
-        clock: Clock,
-        deliver: Callable[[Sequence[tuple[Request, Result]]], None],
-        observe: Callable[[float], None] = lambda _seconds: None,
-    ) -> None:
-        self._folder, self._clock, self._deliver, self._observe = folder, clock, deliver, observe
-        self._mutex = threading.Lock()
-        self._all_answered = threading.Condition(self._mutex)
-        # An account is here while a commit of its is under way or to come.
-        self._queues: dict[str, deque[Request]] = {}
-        self._waiting = Shares(limits.APPEND_EVENTS_WAITING_MAX)
-        self._failures: dict[str, tuple[float, str]] = {}
-        self._closed = False
-        self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
-
-    @property
-    def events_waiting(self) -> int:
-        """How many events have been submitted and not yet answered."""
-        return self._waiting.total
-
-    def check(self, account: str) -> None:
-        """Raises StoreError when recording to an account failed a moment ago, and has not succeeded since."""
-        at, why = self._failures.get(account, (-inf, ""))
-        if time.monotonic() < at + FAILING_SECONDS:
-            raise StoreError(f"Recording to the account {account} failed: {why}")
-
-    def submit(self, account: str, request: Request) -> None:
-        """Queues a request; raises Unavailable when too much is waiting, or after `close`."""
-        count = len(request.batch.events)
-        with self._mutex:
-            if self._closed:
-                raise Unavailable("The server is shutting down; try again in a moment.")
-            if not self._waiting.take(account, count):
-                raise Unavailable("More events wait than the server can record; try again in a moment.")
-            if account in self._queues:
-                self._queues[account].append(request)
-                return
-            self._queues[account] = deque((request,))
-        self._threads.submit(self._drain, account)
-
-    def _drain(self, account: str) -> None:
-        """Commits once what waits for an account, and takes its turn again when more came meanwhile."""
-        requests = self._take(account)
-        results = self._record(account, requests)
-        self._note(account, results)
-        try:
-            self._deliver(list(zip(requests, results, strict=True)))
-        finally:
-            with self._mutex:
-                self._waiting.give_back(account, sum(len(request.batch.events) for request in requests))
-                again = bool(self._queues[account])
-                if not again:
-                    del self._queues[account]
-                    self._all_answered.notify_all()
-            if again:
-                self._threads.submit(self._drain, account)
-
-    def _note(self, account: str, results: Sequence[Result]) -> None:
-        """Notes whether the store failed, which is no matter of what was asked."""
-        failures = [result for result in results if isinstance(result, Exception)]
-        if len(failures) < len(results):
-            self._failures.pop(account, None)
-        for error in failures:
-            if isinstance(error, StoreError) or not isinstance(error, AuditplaneError):
-                # Not the error, which knows the requests.
-                self._failures[account] = time.monotonic(), str(error)
-
-    def _take(self, account: str) -> list[Request]:
-        taken: list[Request] = []
-        events = 0
-        with self._mutex:
-            waiting = self._queues[account]
-            while waiting:
-                events += len(waiting[0].batch.events)
-                if taken and events > limits.COMMIT_EVENTS_MAX:
-                    break
-                taken.append(waiting.popleft())
-        return taken
-
-    def _record(self, account: str, requests: Sequence[Request]) -> list[Result]:
-        try:
-            with self._folder.account(account) as store:
-                _wait_for_sealing(store)
-                began = time.perf_counter()
-                results = record(store, requests, self._clock)
-                self._observe(time.perf_counter() - began)
-                return results
-        except Exception as error:  # noqa: BLE001 - each request hears why
-            return [error] * len(requests)
-
-    def close(self) -> None:
-        """Waits until all that was submitted is answered."""
-        with self._mutex:
-            self._all_answered.wait_for(lambda: not self._queues)
-            self._closed = True
-        self._threads.shutdown()
-
-
-def _wait_for_sealing(store: AccountStore) -> None:
-    """Waits, but not for ever, while far more events were recorded than have been sealed."""
-    if store.tail_events > limits.TAIL_EVENTS_MAX:
-        deadline = time.monotonic() + SEALING_SECONDS_MAX
-        while store.count_tail() > limits.TAIL_EVENTS_MAX and time.monotonic() < deadline:
-            time.sleep(SEALING_PAUSE_SECONDS)
 
 
 # Reading.

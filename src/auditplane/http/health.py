@@ -20,7 +20,7 @@ from typing import Final
 
 from auditplane.access import Access
 from auditplane.errors import StorageFull
-from auditplane.log import Recorder
+from auditplane.recorder import Recorder
 from auditplane.store.sqlite.database import has_no_room, translated
 from auditplane.store.sqlite.folder import DataFolder
 

@@ -21,6 +21,7 @@ from auditplane.http.rates import Rates
 from auditplane.http.streams import MakeSteps, Steps, StreamedAnswer, Streams
 from auditplane.http.turns import Turns
 from auditplane.http.turnstile import Turnstile
+from auditplane.recorder import Recorder
 from auditplane.signing import KeyFile, LogKey
 from auditplane.store.sqlite.folder import DataFolder, may_expire
 
@@ -50,7 +51,7 @@ class State:
         self._key_file = KeyFile(config.data, config.log_name, config.log_key)
         self.folder = DataFolder(config.data)
         self.access = Access(self.folder, clock)
-        self.recorder = log.Recorder(self.folder, clock, self._deliver, metrics.COMMIT_SECONDS.observe)
+        self.recorder = Recorder(self.folder, clock, self._deliver, metrics.COMMIT_SECONDS.observe)
         self.health = Health(self.folder, self.access, self.recorder)
         self._under_way = under_way
         self._readers = Turns(limits.READER_THREADS, "reader", limits.WORKS_WAITING_MAX, come_last=True)
