@@ -222,25 +222,82 @@ def test_bodies_have_bounded_room_of_which_each_account_has_a_share(usual: Serve
 
 def test_a_body_for_which_there_is_no_room_at_all_is_read_and_refused(usual: Server) -> None:
     """Who sends it is told so, over a connection that goes on."""
-    connection = http.client.HTTPConnection("127.0.0.1", usual.port, timeout=30)
-    headers = {"X-Bindplane-Api-Key": usual.admin_key, "Content-Type": "application/json"}
+    with closing(_Sender(usual)) as sender, ExitStack() as stack:
+        deadline = time.monotonic() + 30
+        while sender.post(b" ").status != 503:
+            assert time.monotonic() < deadline
+            stack.enter_context(connected(usual, _head_of_big(usual))).sendall(BIG[:-1])
+        used = sender.connection.sock
+        for _ in range(2):
+            answer = sender.post(BIG)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert sender.connection.sock is used
 
-    def posted(body: bytes) -> http.client.HTTPResponse:
-        connection.request("POST", EVENTS, body, headers)
-        answer = connection.getresponse()
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "size", "status"),
+    [
+        (EVENTS, "application/json", limits.BODY_BYTES_MAX + 1, 413),
+        (EVENTS, "application/json", limits.BODY_BYTES_REFUSED_MAX, 413),
+        (EVENTS, "text/plain", limits.BODY_BYTES_MAX, 415),
+        (f"{EVENTS}?user=ann", "application/json", limits.BODY_BYTES_MAX, 400),
+        ("/v1/erasures", "application/json", limits.BODY_BYTES_MAX, 400),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True], ids=["told", "chunked"])
+def test_a_known_sender_of_a_large_body_reads_why_it_is_refused(
+    usual: Server, path: str, content_type: str, size: int, status: int, *, chunked: bool
+) -> None:
+    """He need not look for an answer before he has sent all, and his connection goes on."""
+    mib = 1024 * 1024
+    pieces = [b" " * min(mib, size - at) for at in range(0, size, mib)]
+    with closing(_Sender(usual)) as sender:
+        answer = sender.post(iter(pieces) if chunked else b"".join(pieces), path, content_type)
+        assert answer.status == status
+        used = sender.connection.sock
+        assert used is not None
+        assert sender.post(json.dumps(event()).encode()).status == 201
+        assert sender.connection.sock is used
+
+
+@pytest.mark.parametrize(
+    ("headers", "at_least", "at_most"),
+    [
+        ({"Content-Length": "9", "Expect": "100-continue"}, 0.0, 5.0),
+        ({"Content-Length": str(limits.BODY_BYTES_REFUSED_MAX + 1)}, 0.0, 5.0),
+        ({"Content-Length": "9"}, 1.0, 10.0),
+    ],
+    ids=["who waits for leave", "far too much", "nothing comes"],
+)
+def test_a_refused_body_that_does_not_come_is_not_waited_for_long(
+    hasty: Server, headers: dict[str, str], at_least: float, at_most: float
+) -> None:
+    sent = {"Host": "x", "X-Bindplane-Api-Key": hasty.admin_key, **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    began = time.monotonic()
+    with connected(hasty, f"POST {EVENTS}?user=ann HTTP/1.1\r\n{lines}\r\n".encode()) as asking:
+        assert asking.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+    assert at_least <= time.monotonic() - began < at_most
+
+
+class _Sender:
+    """Sends a body whole before it looks for an answer, as many clients do."""
+
+    def __init__(self, server: Server) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        self._key = server.admin_key
+
+    def post(
+        self, body: bytes | Iterator[bytes], path: str = EVENTS, content_type: str = "application/json"
+    ) -> http.client.HTTPResponse:
+        headers = {"X-Bindplane-Api-Key": self._key, "Content-Type": content_type}
+        self.connection.request("POST", path, body, headers)
+        answer = self.connection.getresponse()
         answer.read()
         return answer
 
-    with closing(connection), ExitStack() as stack:
-        deadline = time.monotonic() + 30
-        while posted(b" ").status != 503:
-            assert time.monotonic() < deadline
-            stack.enter_context(connected(usual, _head_of_big(usual))).sendall(BIG[:-1])
-        used = connection.sock
-        for _ in range(2):
-            answer = posted(BIG)
-            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-            assert connection.sock is used
+    def close(self) -> None:
+        self.connection.close()
 
 
 def _head_of_big(server: Server) -> bytes:

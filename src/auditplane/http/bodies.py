@@ -31,6 +31,8 @@ _ZSTD_OPTIONS: Final[Mapping[int, int]] = {
 }
 _LENGTH_DIGITS_MAX: Final = 20  # the server below takes no more
 _HELD: Final = "auditplane.held"
+_ENDED: Final = "auditplane.body-ended"
+"""Where the scope of a request says that nothing more of its body is to come."""
 _room: Final = Shares(limits.BODIES_BYTES_MAX)
 
 
@@ -49,6 +51,7 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
         async with asyncio.timeout(seconds):
             return await _receive(request, bytes_max)
     except TimeoutError:
+        request.scope[_ENDED] = True
         raise RequestTimeout(
             f"The body did not arrive within {seconds} seconds; nothing was stored."
         ) from None
@@ -89,21 +92,30 @@ async def _receive(request: Request, bytes_max: int) -> bytes:
             hold(request.scope, max(0, size - held))
             held = max(held, size)
             chunks.append(chunk)
-    except Unavailable:
+    except (TooLarge, Unavailable):
         chunks.clear()
         let_go(request.scope)
-        await _throw_away(request, bytes_max - size)
         raise
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _throw_away(request: Request, bytes_max: int) -> None:
-    """Reads on, for a while: who has yet to send the rest would see the connection reset, and no answer."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(limits.BODY_SECONDS_STRANGER):
+async def read_on(request: Request) -> None:
+    """Reads, for a while, what is left of the body of a known caller who is refused, and throws it away.
+
+    While he still sends, he would find the connection broken, and seldom look for the answer. Who waits for
+    leave to send (RFC 9110, section 10.1.1) gets the answer at once, and over HTTP/2 no connection breaks.
+    """
+    scope, left = request.scope, limits.BODY_BYTES_REFUSED_MAX
+    if CALLER not in scope or _ENDED in scope or scope["http_version"] == "2" or "expect" in request.headers:
+        return
+    if _told_bytes(request) > left or not {"content-length", "transfer-encoding"} & {*request.headers}:
+        return
+    seconds = min(request.state.server.config.body_seconds, limits.BODY_SECONDS_STRANGER)
+    with suppress(TimeoutError, InvalidInput):
+        async with asyncio.timeout(seconds):
             async for chunk in _chunks(request):
-                bytes_max -= len(chunk)
-                if bytes_max < 0:
+                left -= len(chunk)
+                if left < 0:
                     return
 
 
@@ -111,6 +123,9 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     more = True
     while more:
         message = await request.receive()
+        more = message.get("more_body", False)
+        if not more:
+            request.scope[_ENDED] = True
         if message["type"] == "http.disconnect":
             # granian does not say which.
             raise InvalidInput(
@@ -118,7 +133,6 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
                 "nothing was stored."
             )
         yield message.get("body", b"")
-        more = message.get("more_body", False)
 
 
 def decode(body: bytes, encoding: str) -> bytes:
