@@ -66,7 +66,7 @@ async def all_that_wait(scene: Scene) -> None:
         attackers.no_bodies(scene, 30),
         attackers.trickles(scene, 20),
         attackers.half_bodies(scene, 4),
-        attackers.stopped_streams(scene, 20, 2),
+        attackers.unread_answers(scene, 40),
         attackers.stopped_readers(scene, 10),
     )
 
@@ -76,7 +76,7 @@ def test_whoever_is_waited_for_is_answered_or_cut_off_in_time(server: Server) ->
     outcome = ended(server, all_that_wait, seconds=0.0)
     assert outcome.ended["408"] + outcome.ended["503"] == 30 + 20 + 4, "bodies have a bound together, too"
     assert outcome.ended["408"] >= 30
-    assert outcome.ended[CUT] == 200 + 2 + 10
+    assert outcome.ended[CUT] == 200 + 40 + 10
     assert set(outcome.ended) <= {"408", "503", CUT}
     assert outcome.longest_seconds < SECONDS + 2 * LOOKS_SECONDS
 
@@ -86,8 +86,6 @@ QUICK: dict[str, tuple[Attack, set[str]]] = {
     "heads": (partial(attackers.heads, number=9), {"200", "400", "401", "406", "431", CUT}),
     "hard bodies": (partial(attackers.hard_bodies, number=2), {"201", "400", "413", "503", CUT}),
     "bombs": (partial(attackers.bombs, number=2), {"400", "413", "503", CUT}),
-    "resets": (partial(attackers.rapid_resets, connections=2), {"to the end of the attack", CUT}),
-    "endless heads": (partial(attackers.endless_heads, connections=2), {"to the end of the attack", CUT}),
     "wrong keys": (partial(attackers.wrong_keys, number=4), {"401", "429"}),
     "broken downloads": (partial(attackers.broken_downloads, number=4), {"200"}),
     "queries": (partial(attackers.queries, number=4), {"200", "429"}),

@@ -23,8 +23,7 @@ from trails import big_trail
 
 SILENT: dict[str, bytes] = {
     "nothing": b"",
-    "half of a preface": b"PRI * HT",
-    "HTTP/2 and no request": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "half of a line": b"GET /hea",
     "a request, and no other": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 
@@ -224,7 +223,7 @@ def test_a_body_for_which_there_is_no_room_at_all_is_read_and_refused(usual: Ser
     """Who sends it is told so, over a connection that goes on."""
     with closing(_Sender(usual)) as sender, ExitStack() as stack:
         deadline = time.monotonic() + 30
-        while sender.post(b" ").status != 503:
+        while sender.post(b" " * (limits.BODY_BYTES_HELD_MIN + 1)).status != 503:
             assert time.monotonic() < deadline
             stack.enter_context(connected(usual, _head_of_big(usual))).sendall(BIG[:-1])
         used = sender.connection.sock
@@ -232,6 +231,35 @@ def test_a_body_for_which_there_is_no_room_at_all_is_read_and_refused(usual: Ser
             answer = sender.post(BIG)
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
             assert sender.connection.sock is used
+
+
+def test_strangers_who_send_slowly_take_room_from_their_own_address_alone(usual: Server) -> None:
+    """A form that comes whole is always taken; accounts and other addresses go on."""
+    _, key = make_key(usual.data, "reader")
+    form = f"key={key}&next=/".encode()
+    head = (
+        f"POST /sign-in HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nConnection: close\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
+    ).encode()
+
+    def status(address: str, *parts: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", usual.port), 30, (address, 0)) as connection:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.2)
+            return connection.recv(1 << 16).split(b" ")[1]
+
+    with ExitStack() as stack:
+        for _ in range(limits.STRANGERS_BODIES_BYTES_MAX // limits.BODY_BYTES_HELD_MIN // 2):
+            stack.enter_context(connected(usual, head + form[:1]))
+        deadline = time.monotonic() + limits.BODY_SECONDS_STRANGER * 0.8
+        while status("127.0.0.1", head + form[:2], form[2:]) != b"503":
+            assert time.monotonic() < deadline
+            stack.enter_context(connected(usual, head + form[:1]))
+        assert status("127.0.0.1", head + form) == b"303"
+        assert status("127.0.0.2", head + form[:2], form[2:]) == b"303"
+        with client(usual.url, usual.admin_key) as admin:
+            recorded(admin.post(EVENTS, json=events(10_000, description="x" * 1_000)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import cycle
 from typing import Any, Final
@@ -33,6 +33,7 @@ ADDRESSES: Final = 64
 RECEIVE_BYTES: Final = 4096
 MIB: Final = 1024 * 1024
 TCP_ESTABLISHED: Final = 1
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 @dataclass
@@ -191,7 +192,7 @@ async def idleness(scene: Scene, number: int = 10_000) -> None:
     begun = (
         b"",
         b"GET /health HTTP/1.1\r\nHost: x\r\n",
-        frames.PREFACE,
+        PREFACE,
         b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
     )
 
@@ -426,6 +427,12 @@ async def stopped_pages(scene: Scene, number: int = 200) -> None:
     await stopped_readers(scene, number, f"{EVENTS}?limit=10000")
 
 
+async def unread_answers(scene: Scene, number: int = 5_000) -> None:
+    """What anybody may ask for, without a key, and does not read."""
+    stranger = replace(scene, target=replace(scene.target, secret=""))
+    await stopped_readers(stranger, number, "/openapi.json")
+
+
 def _stopped(target: Target, path: str, source: str) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
@@ -439,67 +446,6 @@ def _stopped(target: Target, path: str, source: str) -> socket.socket:
 def _is_ended(connection: socket.socket) -> bool:
     """What the system says of a connection from which nothing is read."""
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
-
-
-# HTTP/2.
-
-
-async def stopped_streams(scene: Scene, number: int = 200, connections: int = 4) -> None:
-    """The whole trail on many streams of few connections, of which nothing is ever asked for."""
-    each = number // connections
-
-    async def one(line: Line, _: int) -> str:
-        await line.send(frames.PREFACE + frames.settings())
-        for stream in range(each):
-            await line.send(frames.request(scene.target, DOWNLOAD, stream))
-        return await _cut(line)
-
-    await _on_lines(scene, connections, one)
-
-
-async def rapid_resets(scene: Scene, connections: int = 8) -> None:
-    """Streams that are asked for and reset at once, again and again."""
-
-    async def one(line: Line, _: int) -> str:
-        await line.send(frames.PREFACE + frames.settings())
-        stream = 0
-        while not scene.is_over:
-            asked = [
-                frames.request(scene.target, DOWNLOAD, stream + at) + frames.reset(stream + at)
-                for at in range(50)
-            ]
-            await line.send(b"".join(asked))
-            stream += 50
-            await asyncio.sleep(0)
-        return "to the end of the attack"
-
-    await _until_over(scene, connections, one)
-
-
-async def endless_heads(scene: Scene, connections: int = 8) -> None:
-    """Heads in HTTP/2 that go on without an end."""
-
-    async def one(line: Line, _: int) -> str:
-        await line.send(frames.PREFACE + frames.settings() + frames.head_without_end(scene.target))
-        while not scene.is_over:
-            await line.send(frames.more_of_a_head())
-            await asyncio.sleep(0)
-        return "to the end of the attack"
-
-    await _until_over(scene, connections, one)
-
-
-async def _until_over(scene: Scene, connections: int, work: Callable[[Line, int], Awaitable[object]]) -> None:
-    """Does something on connections, and begins anew on each that is cut off."""
-
-    async def one(at: int) -> None:
-        while not scene.is_over:
-            line = await _connected(scene, at)
-            if line is not None:
-                await scene.counted(work(line, at))
-                line.close()
-
-    await _all([one(at) for at in scene.part(connections)])
 
 
 # Bodies that do not come.

@@ -6,8 +6,10 @@ import hmac
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,11 +33,12 @@ from auditplane.log import clock
 from auditplane.times import format_us
 
 FLUSH_SECONDS: Final = 0.3
+WITHOUT_A_TURN: Final = {("POST", events.LIST_PATH), ("GET", "/health"), ("GET", "/health/live")}
 
 
 def routes(config: Config) -> Sequence[Route]:
     """Everything that is served."""
-    document = openapi.document(config.kinds_extra)
+    document = msgspec.json.encode(openapi.document(config.kinds_extra))
     metrics_token = token(config.metrics_token)
 
     async def health(request: Request) -> Response:
@@ -56,7 +59,7 @@ def routes(config: Config) -> Sequence[Route]:
         return Response(await state.exposition(), media_type=metrics.CONTENT_TYPE)
 
     async def served_openapi(_request: Request) -> Response:
-        return JSONResponse(document)
+        return Response(document, media_type=problems.JSON)
 
     return [
         Route("/v1/audit-events", events.record, methods=["POST"]),
@@ -156,7 +159,7 @@ async def _drain(state: State, measured: "_Measured") -> None:
 class _Measured:
     """Counts requests, measures the time until their answers begin, and logs them at their end.
 
-    Those that record begin at once, all others in their turns.
+    Those that record begin at once, as does who asks whether the server is well; all others in their turns.
     """
 
     def __init__(
@@ -187,6 +190,8 @@ class _Measured:
             nonlocal status, sent_bytes, is_whole
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= HTTPStatus.BAD_REQUEST:
+                    await bodies.read_on(scope, receive)
                 metrics.count_request(
                     self._route(scope), scope["method"], status, time.perf_counter() - began
                 )
@@ -199,7 +204,7 @@ class _Measured:
         self.idle.clear()
         self._connections.begin(scope["client"])
         try:
-            if scope["method"] == "POST" and scope["path"] == events.LIST_PATH:
+            if (scope["method"], scope["path"]) in WITHOUT_A_TURN:
                 self._turnstile.go_by()
             else:
                 await self._turnstile.turn()

@@ -1,7 +1,7 @@
 """Request bodies: read with bounds of size and time, before and after decompression.
 
 All bodies together have a bound, too, of which each account has a share, from their first byte until their
-requests are answered.
+requests are answered. Whoever has shown no key has a share of another one, by his address.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from auditplane import limits
 from auditplane.access.key import Key
 from auditplane.errors import InvalidInput, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
-from auditplane.http.state import CALLER, NOBODY
+from auditplane.http.state import CALLER
 from auditplane.shares import Shares
 
 if sys.version_info >= (3, 14):
@@ -34,22 +35,22 @@ _HELD: Final = "auditplane.held"
 _ENDED: Final = "auditplane.body-ended"
 """Where the scope of a request says that nothing more of its body is to come."""
 _room: Final = Shares(limits.BODIES_BYTES_MAX)
+_strangers_room: Final = Shares(limits.STRANGERS_BODIES_BYTES_MAX)
 
 
 async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> bytes:
     """The body as it was sent.
 
     Raises TooLarge beyond `bytes_max`, RequestTimeout when it takes too long, and Unavailable when the bodies
-    of the account, or of all whom nobody knows yet, take too much room.
+    of the account, or those that strangers send from the same address, take too much room.
     """
-    if _told_bytes(request) > bytes_max:
+    told = _told_bytes(request.headers)
+    if told > bytes_max:
         raise _too_large(bytes_max)
-    seconds = request.state.server.config.body_seconds
-    if CALLER not in request.scope:
-        seconds = min(seconds, limits.BODY_SECONDS_STRANGER)
+    seconds = _seconds(request.scope)
     try:
         async with asyncio.timeout(seconds):
-            return await _receive(request, bytes_max)
+            return await _receive(request.scope, request.receive, bytes_max, told)
     except TimeoutError:
         request.scope[_ENDED] = True
         raise RequestTimeout(
@@ -57,9 +58,15 @@ async def read(request: Request, bytes_max: int = limits.BODY_BYTES_MAX) -> byte
         ) from None
 
 
-def _told_bytes(request: Request) -> int:
+def _seconds(scope: Scope) -> float:
+    """For how long a body is waited for."""
+    seconds: float = scope["state"]["server"].config.body_seconds
+    return seconds if CALLER in scope else min(seconds, limits.BODY_SECONDS_STRANGER)
+
+
+def _told_bytes(headers: Headers) -> int:
     """What the headers say of the size; zero when that is no number. Zeros may stand before it."""
-    digits = request.headers.get("content-length", "").lstrip("0")
+    digits = headers.get("content-length", "").lstrip("0")
     is_number = digits.isascii() and digits.isdigit() and len(digits) <= _LENGTH_DIGITS_MAX
     return int(digits) if is_number else 0
 
@@ -67,65 +74,68 @@ def _told_bytes(request: Request) -> int:
 def hold(scope: Scope, size: int) -> None:
     """Takes room for so many bytes until the request is answered; raises Unavailable."""
     key: Key | None = scope.get(CALLER)
-    account, held = scope.setdefault(_HELD, (NOBODY if key is None else key.account, 0))
-    if not _room.take(account, size):
+    nothing = (_strangers_room, scope["client"][0], 0) if key is None else (_room, key.account, 0)
+    room, whose, held = scope.setdefault(_HELD, nothing)
+    if not room.take(whose, size):
         raise Unavailable("More is being sent than the server can take; send it again in a moment.")
-    scope[_HELD] = account, held + size
+    scope[_HELD] = room, whose, held + size
 
 
 def let_go(scope: Scope) -> None:
     """Gives back what the body of a request took."""
-    account, held = scope.pop(_HELD, (NOBODY, 0))
-    if held:
-        _room.give_back(account, held)
+    if _HELD in scope:
+        room, whose, held = scope.pop(_HELD)
+        room.give_back(whose, held)
 
 
-async def _receive(request: Request, bytes_max: int) -> bytes:
+async def _receive(scope: Scope, receive: Receive, bytes_max: int, told: int) -> bytes:
     chunks: list[bytes] = []
-    size, held = 0, limits.BODY_BYTES_HELD_MIN
+    size = held = 0
     try:
-        hold(request.scope, held)  # however small: who sends many slowly takes his share of those who may
-        async for chunk in _chunks(request):
+        async for chunk in _chunks(scope, receive):
             size += len(chunk)
             if size > bytes_max:
                 raise _too_large(bytes_max)
-            hold(request.scope, max(0, size - held))
-            held = max(held, size)
+            came_at_once = size == told <= limits.BODY_BYTES_HELD_MIN and not held
+            if not came_at_once:
+                # However little has come: who sends many slowly takes his share of those who may.
+                wanted = max(size, limits.BODY_BYTES_HELD_MIN)
+                hold(scope, wanted - held)
+                held = wanted
             chunks.append(chunk)
     except (TooLarge, Unavailable):
         chunks.clear()
-        let_go(request.scope)
+        let_go(scope)
         raise
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def read_on(request: Request) -> None:
-    """Reads, for a while, what is left of the body of a known caller who is refused, and throws it away.
+async def read_on(scope: Scope, receive: Receive) -> None:
+    """Reads, for a while, what is left of the body of a request that is refused, and throws it away.
 
-    While he still sends, he would find the connection broken, and seldom look for the answer. Who waits for
-    leave to send (RFC 9110, section 10.1.1) gets the answer at once, and over HTTP/2 no connection breaks.
+    Who still sends would find the connection broken, and seldom look for the answer. Who waits for leave to
+    send (RFC 9110, section 10.1.1) gets it at once.
     """
-    scope, left = request.scope, limits.BODY_BYTES_REFUSED_MAX
-    if CALLER not in scope or _ENDED in scope or scope["http_version"] == "2" or "expect" in request.headers:
+    headers, left = Headers(scope=scope), limits.BODY_BYTES_REFUSED_MAX
+    if _ENDED in scope or "expect" in headers or _told_bytes(headers) > left:
         return
-    if _told_bytes(request) > left or not {"content-length", "transfer-encoding"} & {*request.headers}:
+    if "content-length" not in headers and "transfer-encoding" not in headers:
         return
-    seconds = min(request.state.server.config.body_seconds, limits.BODY_SECONDS_STRANGER)
     with suppress(TimeoutError, InvalidInput):
-        async with asyncio.timeout(seconds):
-            async for chunk in _chunks(request):
+        async with asyncio.timeout(_seconds(scope)):
+            async for chunk in _chunks(scope, receive):
                 left -= len(chunk)
                 if left < 0:
                     return
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def _chunks(scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
-        message = await request.receive()
+        message = await receive()
         more = message.get("more_body", False)
         if not more:
-            request.scope[_ENDED] = True
+            scope[_ENDED] = True
         if message["type"] == "http.disconnect":
             # granian does not say which.
             raise InvalidInput(

@@ -47,7 +47,7 @@ async def record(request: Request) -> Response:
     small = len(body) <= INLINE_BYTES_MAX and not encoding
     batch, size = reading() if small else await state.parse(key.account, reading)
     state.check(request)
-    bodies.hold(request.scope, size - len(body))
+    bodies.hold(request.scope, max(0, size - len(body)))
     del body, reading
     ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from auditplane import errors
-from auditplane.http import bodies, metrics
+from auditplane.http import metrics
 
 STATUS: Final[Mapping[type[errors.AuditplaneError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
@@ -54,7 +54,6 @@ async def on_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors."""
     assert isinstance(error, errors.AuditplaneError)  # noqa: S101 - what it is registered for
     log_failure(request, error)
-    await bodies.read_on(request)
     return problem(request, status_of(error), told(error), advice(error))
 
 

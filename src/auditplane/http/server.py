@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from granian import Granian
-from granian.constants import Interfaces, Loops
-from granian.http import HTTP1Settings, HTTP2Settings
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from auditplane import limits, listening
@@ -132,17 +132,14 @@ def _run_workers(config: Config, address: str, ready: Callable[[], None]) -> Non
         loop=Loops.asyncio,
         workers=config.workers,
         websockets=False,
+        # With HTTP/2 a stranger holds a hundred answers a connection in the server's memory, and what breaks
+        # one answer off breaks off the others of its connection.
+        http=HTTPModes.http1,
         backlog=4096,
         # A connection counts as one request there.
         backpressure=config.connections,
         http1_settings=HTTP1Settings(
             header_read_timeout=limits.HEADER_SECONDS_MAX * 1000, max_buffer_size=limits.HEADER_BYTES_MAX
-        ),
-        # It would take 16 MiB of headers a request, which cost their sender a few bytes: HPACK packs them.
-        http2_settings=HTTP2Settings(
-            max_headers_size=limits.HEADER_BYTES_MAX,
-            max_concurrent_streams=limits.REQUESTS_PER_CONNECTION_MAX,
-            max_send_buffer_size=limits.HEADER_BYTES_MAX,
         ),
         log_level=LogLevels.error,
         log_dictconfig=_LOGGERS,

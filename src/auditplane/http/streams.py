@@ -220,7 +220,7 @@ class StreamedAnswer(Response):
         except asyncio.CancelledError:
             return  # `cut` has broken it off, and the task ends here
         except ReaderGone:
-            return  # the connection has ended without the end of the answer; with HTTP/2, this answer alone
+            return  # the connection has ended without the end of the answer
         except StreamStalled:
             CUT_OFF.labels("stalled").inc()
             _log.warning("a reader took nothing for %d s and was cut off", self._streams.stall_seconds)
