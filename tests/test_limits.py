@@ -184,6 +184,30 @@ def test_rates_hold_for_a_key_over_all_workers(hasty: Server) -> None:
         assert "its 500 events a minute;" in problems_of(refused, 429)[0]
 
 
+def test_events_that_come_at_once_count_before_they_are_recorded(hasty: Server) -> None:
+    """One request may go beyond the rate, not all that are under way; what is refused does not count."""
+    _, key = make_key(hasty.data, "writer", "parallel")
+    known = event(id="01JQ0000000000000000000000")
+    with client(hasty.url, key) as writer:
+        recorded(writer.post(EVENTS, json=known))
+        for _ in range(4):
+            other = [{**known, "user": "another"}, *events(400)]
+            problems_of(writer.post(EVENTS, json=other), 409)
+    body = json.dumps(events(400)).encode()
+    head = (
+        f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {key}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with ExitStack() as stack:
+        senders = [stack.enter_context(connected(hasty, head + body[:-1])) for _ in range(12)]
+        time.sleep(0.3)
+        for sender in senders:
+            sender.sendall(body[-1:])
+        statuses = [sender.recv(1 << 16).split(b" ")[1] for sender in senders]
+    assert set(statuses) == {b"201", b"429"}
+    assert statuses.count(b"201") <= 4, "two in each of two workers, whose counts may meet"
+
+
 BIG = b" " * limits.BODY_BYTES_MAX
 
 

@@ -184,6 +184,26 @@ def test_a_delivery_that_fails_holds_nobody_up(folder: DataFolder) -> None:
     assert recorder.events_waiting == 0
 
 
+def test_a_thread_that_can_not_be_begun_is_told_of_at_the_start(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all have begun before anything is recorded: an account would wait for the missing one for ever."""
+    recorder = Recorder(folder, log.clock, Delivered())
+    writers = [thread for thread in threading.enumerate() if thread.name.startswith("writer")]
+    assert len(writers) == limits.WRITER_THREADS
+    recorder.close()
+    start, left = threading.Thread.start, iter([True, True, False])
+
+    def failing(thread: threading.Thread) -> None:
+        if not next(left):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Recorder(folder, log.clock, Delivered())
+
+
 def test_a_closed_recorder_refuses(folder: DataFolder) -> None:
     """What was submitted before is answered, what comes after is told to try again."""
     delivered = Delivered()

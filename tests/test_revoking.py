@@ -2,11 +2,15 @@
 
 import http.client
 import json
+import os
 import re
+import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
+
+import pytest
 
 from tenants import COUNT, EVENTS, KEYS, Tenant, event, events, events_of
 
@@ -57,6 +61,33 @@ def test_what_a_key_began_before_it_was_revoked_comes_to_nothing(tenant: Tenant)
     assert (tenant.docs(), tenant.admin.get(KEYS).json()) == before
     assert tenant.admin.get("/v1/holds").json() == {"holds": []}
     assert tenant.admin.get("/v1/retention").json()["days"] is None
+
+
+@pytest.mark.parametrize("query", ["", "?limit=10000"], ids=["a list", "a page"])
+def test_an_answer_that_is_read_slowly_breaks_off(tenant: Tenant, query: str) -> None:
+    """Neither a list nor a page of many MiB, made whole before, is given out for long after its key."""
+    key_id, secret = tenant.key("reader")
+    for _ in range(3):
+        tenant.record(*(event(description=os.urandom(2_000).hex()) for _ in range(1_000)))
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        reader.settimeout(30)
+        reader.connect(("127.0.0.1", tenant.server.port))
+        reader.sendall(
+            f"GET {EVENTS}{query} HTTP/1.1\r\nHost: x\r\nX-Bindplane-Api-Key: {secret}\r\n\r\n".encode()
+        )
+        assert b" 200 " in reader.recv(10_000)
+        time.sleep(0.5)
+        tenant.revoke(key_id)
+        time.sleep(1.0)
+        taken, was_reset = 0, False
+        try:
+            while part := reader.recv(1 << 16):
+                taken += len(part)
+        except ConnectionResetError:
+            was_reset = True
+    assert was_reset
+    assert taken < 4 * 1024 * 1024
 
 
 def test_what_was_begun_on_the_page_before_signing_out_comes_to_nothing(tenant: Tenant) -> None:

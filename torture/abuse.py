@@ -92,7 +92,7 @@ SCENARIOS: Final = (
           attackers.stopped_readers, seconds=20.0, env=_STALL),
     _long("stopped-pages", f"200 readers of 16 MiB pages that stop, stall_seconds = {STALL_SECONDS}",
           attackers.stopped_pages, seconds=70.0, env=_STALL),
-    _long("unread-answers", "5,000 strangers who read no answer", attackers.unread_answers, seconds=80.0),
+    _long("unread-answers", "5,000 strangers who read no answer", attackers.unread_answers, seconds=110.0),
     Scenario("broken-downloads", "downloads closed at once", attackers.broken_downloads),
     _long("trickles", "200 bodies of a byte a second", attackers.trickles, seconds=70.0),
     _long("half-bodies", "64 bodies of 16 MiB without their end", attackers.half_bodies, seconds=70.0),

@@ -45,6 +45,21 @@ class Recorder:
         self._failures: dict[str, tuple[float, str]] = {}
         self._closed = False
         self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
+        self._begin_threads()
+
+    def _begin_threads(self) -> None:
+        """Begins all of them: what waits for one that can't be begun later would wait for ever.
+
+        Raises RuntimeError.
+        """
+        begun = threading.Barrier(limits.WRITER_THREADS + 1)
+        try:
+            for _ in range(limits.WRITER_THREADS):
+                self._threads.submit(begun.wait)
+        except RuntimeError:
+            begun.abort()
+            raise
+        begun.wait()
 
     @property
     def events_waiting(self) -> int:

@@ -49,9 +49,9 @@ async def record(request: Request) -> Response:
     state.check(request)
     bodies.hold(request.scope, max(0, size - len(body)))
     del body, reading
-    ids = await state.record(key.account, batch, key.id)
+    with state.counted_events(key, len(batch.events)):
+        ids = await state.record(key.account, batch, key.id)
     EVENTS_RECORDED.inc(len(ids))
-    state.count_events(key, len(ids))
     return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
 
 
@@ -193,7 +193,8 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
         items = [(name, value) for name, value in parameters(request) if name != queries.CURSOR and value]
         items.append((queries.CURSOR, encode_cursor(cursor, query, key.account)))
         headers["Link"] = f'<{LIST_PATH}?{urlencode(items)}>; rel="next"'
-    return state.streams.whole(key.account, body, headers, negotiation.MEDIA_TYPES[form])
+    media_type = negotiation.MEDIA_TYPES[form]
+    return state.streams.whole(key.account, body, headers, media_type, state.access.watch(key))
 
 
 def _next_after(query: Query, cursor: Cursor | None, size: int) -> int:

@@ -4,6 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from auditplane import limits
 from auditplane.access.key import Key, Right, Role
 from auditplane.errors import InvalidInput
 from auditplane.http import bodies
@@ -39,7 +40,7 @@ async def create(request: Request) -> Response:
     state: State = request.state.server
     key = state.key(request, Right.MANAGE)
     no_parameters(request)
-    wanted = _new_key(await bodies.read(request))
+    wanted = _new_key(await bodies.read(request, limits.CHANGE_BYTES_MAX))
     expires_us = None if wanted.expires is None else _moment(wanted.expires)
 
     def made() -> tuple[Key, str]:

@@ -71,7 +71,7 @@ class Rates:
             )
 
     def add(self, what: str, key_id: str, amount: int, per_minute: int) -> None:
-        """Counts so much of what a key did, which may go beyond its rate."""
+        """Counts so much of what a key does, beyond its rate, too; a negative amount takes it back."""
         if per_minute:
             now = time.monotonic()
             offset, tag, until = self._find(what, key_id, now)

@@ -55,7 +55,7 @@ async def set_retention(request: Request) -> Response:
     """`PUT /v1/retention`: sets for how many days they are; what has expired then is hidden at once."""
     state: State = request.state.server
     key = _admin(request)
-    wanted = _decoded(await bodies.read(request), Retention, '{"days": 365}')
+    wanted = _decoded(await bodies.read(request, limits.CHANGE_BYTES_MAX), Retention, '{"days": 365}')
 
     def change(account: keeping.Account) -> None:
         keeping.set_retention(account, wanted.days)
@@ -89,7 +89,7 @@ async def place_hold(request: Request) -> Response:
     """`POST /v1/holds`: keeps events from expiring and from erasure."""
     state: State = request.state.server
     key = _admin(request)
-    wanted = _decoded(await bodies.read(request), NewHold, '{"reason": "case 4711"}')
+    wanted = _decoded(await bodies.read(request, limits.CHANGE_BYTES_MAX), NewHold, '{"reason": "case 4711"}')
     min_us = parse_date(wanted.minDate, "minDate")[0] if wanted.minDate is not None else None
     max_us = parse_date(wanted.maxDate, "maxDate")[1] if wanted.maxDate is not None else None
 
@@ -114,7 +114,8 @@ async def erase(request: Request) -> Response:
     """`POST /v1/erasures`: erases events, by their ids or all of a user."""
     state: State = request.state.server
     key = _admin(request)
-    wanted = _decoded(await bodies.read(request), Erasure, '{"ids": ["…"], "reason": "request 4711"}')
+    body = await bodies.read(request, limits.ERASURE_BYTES_MAX)
+    wanted = _decoded(body, Erasure, '{"ids": ["…"], "reason": "request 4711"}')
     if bool(wanted.ids) == bool(wanted.user):
         raise InvalidInput("Give the `ids` of events or a `user`, one of them.")
     if wanted.ids and len(wanted.ids) > limits.BATCH_EVENTS_MAX:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from auditplane import keeping, limits, log
 from auditplane.access import Access
 from auditplane.access.key import Key, Right
 from auditplane.config import Config
-from auditplane.errors import Forbidden, NotAuthenticated
+from auditplane.errors import AuditplaneError, Forbidden, NotAuthenticated
 from auditplane.event import Batch
 from auditplane.http import metrics
 from auditplane.http.health import Health
@@ -109,9 +109,19 @@ class State:
         """Raises TooManyRequests when a key has recorded as many events as it may for now."""
         self._rates.check(EVENTS, key.id, self.config.events_per_minute)
 
-    def count_events(self, key: Key, count: int) -> None:
-        """Counts events that a key has recorded, which may go beyond its rate once."""
+    @contextlib.contextmanager
+    def counted_events(self, key: Key, count: int) -> Iterator[None]:
+        """Counts events that a key is about to record, which may go beyond its rate once.
+
+        Those that are refused then do not count. Raises TooManyRequests as `check_events` does.
+        """
+        self.check_events(key)
         self._rates.add(EVENTS, key.id, count, self.config.events_per_minute)
+        try:
+            yield
+        except AuditplaneError:
+            self._rates.add(EVENTS, key.id, -count, self.config.events_per_minute)
+            raise
 
     async def exposition(self) -> bytes:
         """All metrics; whoever asks while the files of all workers are read for them gets the same."""

@@ -141,10 +141,18 @@ class Streams:
         send_bytes = limits.SEND_BYTES if few else limits.SEND_BYTES_MANY
         return StreamedAnswer(self, stepper, first, send_bytes, headers, media_type)
 
-    def whole(self, account: str, body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
+    def whole(
+        self,
+        account: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        media_type: str,
+        check: Callable[[], None],
+    ) -> Response:
         """An answer that is made already; a large one is a long answer, as its reader may not take it.
 
-        Raises Unavailable when the account has too much of those under way.
+        `check` is called before each part of that; what it raises breaks the answer off. Raises Unavailable
+        when the account has too much of those under way.
         """
         if len(body) <= limits.WHOLE_BYTES_MAX:
             return Response(body, headers=headers, media_type=media_type)
@@ -155,7 +163,7 @@ class Streams:
             self._pages.give_back(account, len(body))
             raise Unavailable("Too many long answers are under way; ask again when some have ended.")
         parts = [body[at : at + limits.SEND_BYTES] for at in range(0, len(body), limits.SEND_BYTES)]
-        answer = StreamedAnswer(self, stepper, parts, limits.SEND_BYTES_MANY, headers, media_type)
+        answer = StreamedAnswer(self, stepper, parts, limits.SEND_BYTES_MANY, headers, media_type, check)
         answer.headers["content-length"] = str(len(body))
         return answer
 
@@ -196,11 +204,12 @@ class StreamedAnswer(Response):
         send_bytes: int,
         headers: Mapping[str, str],
         media_type: str,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(None, headers=headers, media_type=media_type)
         del self.headers["content-length"]
         self._streams, self._stepper, self._first = streams, stepper, first
-        self._send_bytes = send_bytes
+        self._send_bytes, self._check = send_bytes, check
 
     def abandon(self) -> None:
         """Lets go of the answer, of which nothing was sent."""
@@ -257,6 +266,7 @@ class StreamedAnswer(Response):
                 for start in range(0, len(part), self._send_bytes):
                     if gone.done():
                         raise ReaderGone
+                    self._check()
                     await self._send_part(send, part[start : start + self._send_bytes])
             parts = await self._streams.run(self._stepper.account, self._stepper.next)
 
