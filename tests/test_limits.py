@@ -293,7 +293,7 @@ def test_strangers_who_send_slowly_take_room_from_their_own_address_alone(usual:
         (EVENTS, "application/json", limits.BODY_BYTES_REFUSED_MAX, 413),
         (EVENTS, "text/plain", limits.BODY_BYTES_MAX, 415),
         (f"{EVENTS}?user=ann", "application/json", limits.BODY_BYTES_MAX, 400),
-        ("/v1/erasures", "application/json", limits.BODY_BYTES_MAX, 400),
+        ("/v1/erasures", "application/json", limits.BODY_BYTES_MAX, 413),
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True], ids=["told", "chunked"])
