@@ -1,7 +1,7 @@
 """The connections of this process: cutting off those that ask for nothing, and breaking off answers.
 
-The server below waits for ever for the first byte of a connection. So who
-has no request under way is cut off after a while, and soon where there are nearly as many as there may be.
+The server below waits for ever for the first byte of a connection. So who has no request under way is cut off
+after a while, and soon where there are nearly as many as there may be.
 
 It ends a body that was not finished as it should, but only once the reader has taken all that waits for it,
 and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
