@@ -371,7 +371,7 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
         "INSERT INTO b VALUES (1); SELECT nonsense",
     ]
     for _ in range(2):
-        with pytest.raises(StoreError):
+        with pytest.raises(apsw.SQLError):
             migrate(connection, broken, "the test")
         assert one(connection, "PRAGMA user_version") == 1
         assert fetch(connection, "SELECT * FROM sqlite_schema") == before

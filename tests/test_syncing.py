@@ -131,6 +131,21 @@ os.fsync = late
 """
     + RECORDED
 )
+MADE = (
+    """
+tell("ready")
+while True:
+    try:
+        store = AccountStore(root / "default.db")
+    except Exception as error:
+        tell("failed", error=str(error))
+    else:
+        break
+"""
+    + RECORDED
+)
+# Which sync of a new database is that of its tables.
+TABLES_SYNC = 14
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,7 @@ CASES = {
     "a kill before the sync": Case([SEALED + DIES + TRIED, STORE + RECORDED], is_left_out=True),
     "a kill while the sync fails": Case([SEALED + DIES + TRIED, STORE + RECORDED]),
     "upkeep's sync fails while a commit is under way": Case([SEALED + SYNCED_MEANWHILE]),
+    "the tables of a new log can't be synced": Case([MADE], nth=TABLES_SYNC),
     "a sync fails while the log is written again": Case([SEALED + FAILS_AGAIN_WHILE_WRITTEN_AGAIN]),
 }
 
@@ -241,6 +257,14 @@ CARELESS = {
     "a stop whose sync fails": "Syncs.is_synced = lambda self: not self.failed",
     "a kill before the sync": "Syncs.committing = Syncs.noting",
     "a kill while the sync fails": "Syncs.committing = Syncs.noting",
+    "the tables of a new log can't be synced": """
+from auditplane.store.sqlite import account
+migrate = account.migrate
+def translating(*given):
+    with database.translated(root):  # an error that is translated is not noted
+        migrate(*given)
+account.migrate = translating
+""",
 }
 
 

@@ -182,17 +182,19 @@ def _make_private(path: Path) -> None:
 
 
 def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:
-    """Brings a database to the newest format, all at once; raises NewerFormat when it is beyond that."""
-    with translated(Path(what).parent):
-        if _format(connection) == len(migrations):
-            return
-        with begun(connection, "BEGIN IMMEDIATE"):
-            found = _format(connection)
-            if found > len(migrations):
-                raise _newer(what, found, len(migrations))
-            for script in migrations[found:]:
-                fetch(connection, script)
-            fetch(connection, f"PRAGMA user_version = {len(migrations)}")
+    """Brings a database to the newest format, all at once.
+
+    Raises NewerFormat when it is beyond that, and apsw.Error: whoever calls this notes that a sync failed.
+    """
+    if _format(connection) == len(migrations):
+        return
+    with begun(connection, "BEGIN IMMEDIATE"):
+        found = _format(connection)
+        if found > len(migrations):
+            raise _newer(what, found, len(migrations))
+        for script in migrations[found:]:
+            fetch(connection, script)
+        fetch(connection, f"PRAGMA user_version = {len(migrations)}")
 
 
 def check_format(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:

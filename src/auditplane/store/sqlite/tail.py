@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import islice
 from operator import and_
+from sys import intern
 from typing import Final
 
 import apsw
@@ -43,7 +44,7 @@ class TailIndex:
         self._size = 0
         self._sealed = 0
         self._indexes: dict[int, int] = {}
-        self._keys: defaultdict[Value, set[int]] = defaultdict(set)
+        self._keys: defaultdict[Value, list[int]] = defaultdict(list)
         self._events: dict[int, Event] = {}
 
     def keys(self, connection: apsw.Connection, query: Query, size: int) -> list[int]:
@@ -92,8 +93,8 @@ class TailIndex:
         """Forgets what is no longer in the tail; the key of an event that was destroyed may be used again."""
         rows = dict(fetch(connection, QUERIES["tail_keys"]))
         self._indexes = {key: index for key, index in self._indexes.items() if rows.get(key) == index}
-        left = {value: keys & self._indexes.keys() for value, keys in self._keys.items()}
-        self._keys = defaultdict(set, {value: keys for value, keys in left.items() if keys})
+        left = {value: [key for key in keys if key in self._indexes] for value, keys in self._keys.items()}
+        self._keys = defaultdict(list, {value: keys for value, keys in left.items() if keys})
         self._events = {key: self._events[key] for key in self._indexes}
 
     def _learn(self, connection: apsw.Connection, size: int) -> None:
@@ -110,7 +111,7 @@ class TailIndex:
             self._indexes[key] = index
             self._events[key] = _counted(event)
             for value in _values(event):
-                self._keys[value].add(key)
+                self._keys[value].append(key)
 
 
 def _fresh(connection: apsw.Connection, size: int, sealed: int) -> TailIndex:
@@ -131,14 +132,14 @@ def _all_rows(connection: apsw.Connection) -> list[Row]:
 
 
 def _counted(event: Event) -> Event:
-    """An event without what is not counted."""
+    """An event without what is not counted; of texts that are alike one is kept."""
     return Event(
         timestamp=event.timestamp,
-        resourceName=event.resourceName,
-        resourceKind=event.resourceKind,
-        configuration=event.configuration,
-        action=event.action,
-        user=event.user,
+        resourceName=intern(event.resourceName),
+        resourceKind=intern(event.resourceKind),
+        configuration=event.configuration and intern(event.configuration),
+        action=intern(event.action),
+        user=intern(event.user),
     )
 
 
