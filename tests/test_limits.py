@@ -312,6 +312,13 @@ def test_a_known_sender_of_a_large_body_reads_why_it_is_refused(
         assert sender.connection.sock is used
 
 
+@pytest.mark.parametrize(("path", "status"), [(EVENTS, 401), ("/v1/nowhere", 404), ("/health", 405)])
+def test_so_does_a_stranger(usual: Server, path: str, status: int) -> None:
+    with closing(_Sender(usual, key="ap_unknown")) as sender:
+        for _ in range(2):
+            assert sender.post(BIG, path).status == status
+
+
 @pytest.mark.parametrize(
     ("headers", "at_least", "at_most"),
     [
@@ -335,9 +342,9 @@ def test_a_refused_body_that_does_not_come_is_not_waited_for_long(
 class _Sender:
     """Sends a body whole before it looks for an answer, as many clients do."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, key: str | None = None) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        self._key = server.admin_key
+        self._key = key or server.admin_key
 
     def post(
         self, body: bytes | Iterator[bytes], path: str = EVENTS, content_type: str = "application/json"
