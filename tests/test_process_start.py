@@ -343,11 +343,13 @@ def test_tls_is_served_with_the_certificate_given(certificates: Path, tmp_path: 
     tls = ("--tls-cert", certificates / "cert.pem", "--tls-key", certificates / "key.pem")
     with start(tmp_path / "data", *tls) as server:
         trusting = ssl.create_default_context(cafile=certificates / "cert.pem")
+        trusting.set_alpn_protocols(["h2", "http/1.1"])  # as a browser does
         with (
             socket.create_connection(("127.0.0.1", server.port), 5) as plain,
             trusting.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
         ):
             assert wrapped.version() == "TLSv1.3"
+            assert wrapped.selected_alpn_protocol() == "http/1.1"
             wrapped.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert wrapped.recv(4096).startswith(b"HTTP/1.1 200")
         with socket.create_connection(("127.0.0.1", server.port), 5) as plain:

@@ -6,6 +6,7 @@ power is cut. What the system forgot by a sync that failed counts as lost.
 
 import errno
 import json
+import mmap
 import random
 import re
 import shutil
@@ -25,7 +26,8 @@ from auditplane.access import Access, stored
 from auditplane.access.key import Role
 from auditplane.errors import AuditplaneError, Conflict, NotAuthenticated, StoreError
 from auditplane.store.sqlite.account import sync_failed
-from auditplane.store.sqlite.syncing import Syncs
+from auditplane.store.sqlite.database import translated
+from auditplane.store.sqlite.syncing import SYNC_BYTES, Syncs
 from engine_model import opened, record, spec
 from folders import FreeFolder
 from torture import session, small, trace
@@ -252,18 +254,27 @@ def test_what_was_acknowledged_stays(name: str, tmp_path: Path) -> None:
     assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
 
 
+@pytest.mark.parametrize(
+    ("error", "is_noted"),
+    [(apsw.IOError("x"), True), (OSError(errno.ENOSPC, "x"), True), (Conflict("x"), False)],
+)
+def test_a_failure_that_is_translated_within_is_noted(
+    error: Exception, is_noted: bool, tmp_path: Path
+) -> None:
+    syncs = Syncs(tmp_path / "x.db", mmap.mmap(-1, SYNC_BYTES), 0)
+    with pytest.raises(AuditplaneError), syncs.noting(), translated(tmp_path):
+        raise error
+    assert syncs.failed == is_noted
+
+
 CARELESS = {
     "a sync that failed, tried again": "Syncs._write_again = lambda self: None",
     "a stop whose sync fails": "Syncs.is_synced = lambda self: not self.failed",
     "a kill before the sync": "Syncs.committing = Syncs.noting",
     "a kill while the sync fails": "Syncs.committing = Syncs.noting",
     "the tables of a new log can't be synced": """
-from auditplane.store.sqlite import account
-migrate = account.migrate
-def translating(*given):
-    with database.translated(root):  # an error that is translated is not noted
-        migrate(*given)
-account.migrate = translating
+from contextlib import nullcontext
+Syncs.noting = lambda self: nullcontext()
 """,
 }
 

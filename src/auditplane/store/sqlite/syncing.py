@@ -46,11 +46,12 @@ class Syncs:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Notes when the disk fails in what is done."""
+        """Notes when the disk fails in what is done, also where the error was translated within."""
         try:
             yield
-        except (apsw.IOError, OSError):
-            self._set(_FAILED, 1)
+        except Exception as error:
+            if _is_of_the_disk(error):
+                self._set(_FAILED, 1)
             raise
 
     @contextmanager
@@ -110,6 +111,15 @@ class Syncs:
 
     def _set(self, which: int, value: int) -> None:
         self._shared[self._at + which] = value
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether an error is one of the disk, or was raised for one; once too often costs little."""
+    while error is not None:
+        if isinstance(error, apsw.IOError | OSError):
+            return True
+        error = error.__context__
+    return False
 
 
 @contextmanager
