@@ -329,6 +329,26 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
 # Formats.
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_log_that_begins_anew_takes_nothing_of_one_that_is_gone(is_empty: bool, tmp_path: Path) -> None:
+    """Of which files may have stayed: its write-ahead log, its journal, or one that was half made."""
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        record(store, [spec(1)])
+        wal = path.with_name("default.db-wal").read_bytes()
+    path.unlink()
+    if is_empty:
+        path.touch()
+    for name, content in {"-wal": wal, "-journal": b"?" * 9_000, ".new": b"half"}.items():
+        path.with_name(path.name + name).write_bytes(content)
+    with opened(path) as store:
+        record(store, [spec(2)])
+        with store._writer.use() as writer:
+            assert one(writer, "SELECT size FROM log") == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"default.db", "default.lock"}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """And left as it is."""
     path = tmp_path / "default.db"

@@ -35,6 +35,7 @@ from torture.disk import Disk
 from torture.trace import Op, Synced, Told
 
 CUTS = 12
+CUTS_MADE = 40
 FIRST_START_SYNCS = 2
 
 # Programs, of which all but the last may fail.
@@ -147,7 +148,7 @@ while True:
     + RECORDED
 )
 # Which sync of a new database is that of its tables.
-TABLES_SYNC = 14
+TABLES_SYNC = 2
 
 
 @dataclass(frozen=True)
@@ -361,30 +362,27 @@ def test_a_power_cut_would_leave_a_damaged_log_without_care(name: str, tmp_path:
     assert not all(is_sound(path / "default.db") for path in left)
 
 
-NEW_LOG = """
-tell("ready")
-while True:
-    try:
-        store = AccountStore(root / "default.db")
-        record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
-    except Exception as error:
-        tell("failed", error=str(error))
-    else:
-        tell("recorded")
-        os._exit(0)
-"""
-
-
-def test_a_folder_that_could_not_be_synced_for_a_new_log_is_synced_again(tmp_path: Path) -> None:
-    """SQLite does not tell of it."""
-    found = 0
-    for nth in range(4):
-        ops = history(tmp_path, Case([NEW_LOG], nth=nth))
+@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+def test_a_log_in_the_making_is_never_damaged(call: str, tmp_path: Path) -> None:
+    """Whichever sync fails, also one that SQLite does not tell of, and the power goes soon after."""
+    _, clean = _ran(tmp_path, MADE, "")
+    shutil.rmtree(tmp_path / "root")
+    of_a_folder = 0
+    for nth in range(len(_calls_once_ready(clean, call))):
+        ops = history(tmp_path, Case([MADE], nth=nth, call=call))
         shutil.rmtree(tmp_path / "root")
         assert told(ops)[-1][0] == "recorded"
-        found += any(isinstance(op, Synced) and op.failed and not op.path for op in ops)
-        assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
-    assert found
+        syncs = {at: op for at, op in enumerate(ops) if isinstance(op, Synced)}
+        failed, op = next((at, op) for at, op in syncs.items() if op.failed)
+        of_a_folder += not op.path
+        for at in [at for at in syncs if at > failed][:2]:
+            for left in cut(tmp_path, ops[:at], CUTS_MADE):
+                assert is_sound(left / "default.db")
+                shutil.rmtree(left)
+        for left in cut(tmp_path, ops):
+            assert is_whole(left / "default.db")
+            shutil.rmtree(left)
+    assert of_a_folder
 
 
 FIRST_START = """

@@ -37,12 +37,12 @@ MEMORY: Final = frozenset(("tmpfs", "ramfs"))
 LAYERS: Final = frozenset(("overlay", "aufs"))
 
 _OURS: Final = re.compile(
-    r"lock|workers\.lock|control\.db(-wal|-shm|-journal)?|control\.version|admin\.key|health|metrics|rates|"
+    r"(lock|workers\.lock|control\.db(-wal|-shm|-journal)?|control\.version|admin\.key|health|metrics|rates|"
     r"log\.(key|key\.next|retired|lock)|lost\+found|doctor\.probe|"
-    rf"{re.escape(BACKUP_FILE)}|{re.escape(CLOCK_FILE)}(\.new)?|{ACCOUNTS}|{RESTORING}"
+    rf"{re.escape(BACKUP_FILE)}|{re.escape(CLOCK_FILE)}|{ACCOUNTS}|{RESTORING})(\.new)?"
 )
 _OF_ACCOUNTS: Final = re.compile(
-    rf"{ACCOUNT_NAME.pattern}\.(db(-wal|-shm|-journal)?|lock|verified|fetched(\.new)?)"
+    rf"{ACCOUNT_NAME.pattern}\.(db(-wal|-shm|-journal)?|lock|verified|fetched)(\.new)?"
 )
 
 

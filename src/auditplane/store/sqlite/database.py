@@ -43,17 +43,18 @@ def load_migrations(package: str) -> list[str]:
 def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connection:
     """A connection with our settings; `durable` ones sync the log of each commit to the disk.
 
-    A `durable` one makes the files, and has their names on the disk; a `readonly` one changes nothing, and
-    makes no files where nobody else has the database open. None copies the log into the database by itself,
-    neither after a commit nor when it is closed: SQLite tells nobody when the disk fails in that.
+    A `durable` one makes the files, while nobody else does, and has their names on the disk; a `readonly` one
+    changes nothing, and makes no files where nobody else has the database open. None copies the log into the
+    database by itself, neither after a commit nor when it is closed: SQLite tells nobody when the disk fails
+    in that.
     """
     _check_pages()
     with translated(path.parent):
         if readonly:
             connection = _open_readonly(path)
         else:
-            if durable:
-                _make_private(path)
+            if durable and not _is_there(path):
+                _make(path)
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(BUSY_MS)
@@ -68,7 +69,7 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
             settings = ["journal_mode = WAL", "secure_delete = ON", *settings]
         try:
             if not readonly and not one(connection, "PRAGMA page_count"):
-                make_empty(connection)
+                raise StoreError(f"{path} is empty; it is not the file that it was.")
             for setting in settings:
                 fetch(connection, f"PRAGMA {setting}")
             if durable and not readonly:
@@ -90,6 +91,31 @@ def make_empty(connection: apsw.Connection) -> None:
     connection.reserve_bytes(reserve=CHECKSUM_BYTES)
     for setting in (f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL", "user_version = 0"):
         fetch(connection, f"PRAGMA {setting}")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a database at all: an empty file is none."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
+
+
+def _make(path: Path) -> None:
+    """Makes a database without tables, whole or not at all; raises apsw.Error and OSError.
+
+    Were SQLite to make it in its place, it would tell nobody that the disk failed to sync the folder, and a
+    power cut could leave half a page.
+    """
+    with replaced(path) as (unfinished, _):
+        with closing(apsw.Connection(str(unfinished), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            for setting in ("journal_mode = OFF", "synchronous = OFF"):
+                fetch(connection, f"PRAGMA {setting}")
+            make_empty(connection)
+            fetch(connection, "PRAGMA journal_mode = WAL")
+        # Else SQLite would take these, of a file that is gone, for its own.
+        for beside in ("-journal", "-wal"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 @cache
@@ -170,15 +196,6 @@ def _open_readonly(path: Path) -> apsw.Connection:
     if not path.with_name(path.name + "-wal").exists():
         uri += "&immutable=1"
     return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-
-
-def _make_private(path: Path) -> None:
-    """Makes the file when there is none: SQLite gives its mode to the files that it puts beside it.
-
-    A file that is there is left alone: closing it here would drop the locks of other connections to it.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:
@@ -313,6 +330,24 @@ def make_folder(path: Path) -> None:
     for folder in (path.parent, path.parent.parent):
         with suppress(PermissionError):  # of what is far above, only the names may be known
             sync_folder(folder)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[tuple[Path, int]]:
+    """A new file, to be written, and its descriptor: at the end it is at `path`, and on the disk.
+
+    Only its owner can read it. Where anything fails, `path` is what it was. Raises OSError.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        yield unfinished, descriptor
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unfinished.rename(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

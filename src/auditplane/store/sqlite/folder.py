@@ -30,7 +30,7 @@ from typing import NamedTuple
 from auditplane import limits
 from auditplane.errors import FolderInUse, LogMissing, NotFound, StoreError, Unavailable
 from auditplane.store.sqlite.account import AccountStore
-from auditplane.store.sqlite.database import make_folder, sync_folder, translated
+from auditplane.store.sqlite.database import make_folder, replaced, translated
 from auditplane.store.sqlite.statements import MIGRATIONS
 from auditplane.times import SECOND_US, format_us, parse_rfc3339
 
@@ -288,16 +288,7 @@ def last_write_us(path: Path) -> int | None:
 
 def write_secret(path: Path, secret: str) -> None:
     """Writes a file that only its owner can read, whole or not at all; raises StorageFull and StoreError."""
-    with translated(path.parent):
-        unfinished = path.with_name(path.name + ".new")
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            left = f"{secret}\n".encode()
-            while left:  # a disk that is nearly full takes a part
-                left = left[os.write(descriptor, left) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        unfinished.rename(path)
-        sync_folder(path.parent)
+    with translated(path.parent), replaced(path) as (_, descriptor):
+        left = f"{secret}\n".encode()
+        while left:  # a disk that is nearly full takes a part
+            left = left[os.write(descriptor, left) :]
