@@ -36,6 +36,9 @@ def main() -> int:
         "--faults", type=int, default=5_500, help="of a session; all but those of most writes by default"
     )
     parser.add_argument(
+        "--calls", nargs="*", default=faults.CALLS, choices=faults.CALLS, help="that fail; all by default"
+    )
+    parser.add_argument(
         "--flips", type=int, default=5_000, help="of logs; a fifth of it of write-ahead logs, and of keys"
     )
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each parser; fewer for slow ones")
@@ -102,7 +105,7 @@ def _cut(given: argparse.Namespace) -> int:
 
 def _fail(given: argparse.Namespace) -> int:
     began, problems, tried, hit = time.monotonic(), [], 0, 0
-    wanted = faults.faults(given.seed, given.faults)
+    wanted = faults.faults(given.seed, given.faults, given.calls)
     for result in _with_progress("failing disk", faults.tried(wanted), len(wanted)):
         tried += 1
         hit += result.steps_failed > 0

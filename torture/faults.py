@@ -6,7 +6,7 @@ meanwhile must hold, also when the power is cut after a sync that failed.
 
 import random
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -21,6 +21,7 @@ KINDS: Final = {
     "EIO": ("pwrite64", "write", "fsync", "fdatasync", "ftruncate", "openat", "rename", "unlink", "mkdir"),
     "ENOSPC": ("pwrite64", "write", "fsync", "fdatasync", "ftruncate", "openat", "rename", "mkdir"),
 }
+CALLS: Final = sorted({call for calls in KINDS.values() for call in calls})
 LASTING_CALLS_MAX: Final = 30
 CUTS_AFTER_FAULT: Final = 3
 
@@ -50,8 +51,8 @@ class Result:
     problem: str = ""
 
 
-def faults(seed: int, count: int) -> list[Fault]:
-    """So many faults of a session: of each kind each call in turn, once and for a while.
+def faults(seed: int, count: int, only: Collection[str] = CALLS) -> list[Fault]:
+    """So many faults of a session, of `only` some calls: of each kind each in turn, once and for a while.
 
     The kinds take turns, as long as there are more of them, so the rare ones are tried wholly.
     """
@@ -73,7 +74,7 @@ def faults(seed: int, count: int) -> list[Fault]:
     for faults_of_kind in kinds:
         chosen.shuffle(faults_of_kind)
     in_turn = chain.from_iterable(zip_longest(*kinds))
-    return list(islice((fault for fault in in_turn if fault), count))
+    return list(islice((fault for fault in in_turn if fault and fault.call in only), count))
 
 
 def tried(wanted: Sequence[Fault], processes: int = 2) -> Iterator[Result]:
