@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,37 @@ def test_recording_waits_for_sealing_but_not_for_ever(
         assert sealed or time.monotonic() - began >= 0.3
         assert store.size() == 11
     recorder.close()
+
+
+def test_those_who_wait_for_sealing_hold_up_nobody_else(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than there are threads, and an account of which all is sealed."""
+    monkeypatch.setattr(limits, "TAIL_EVENTS_MAX", 5)
+    monkeypatch.setattr(queue, "SEALING_SECONDS_MAX", 60.0)
+    behind = [f"behind-{number}" for number in range(limits.WRITER_THREADS + 2)]
+    delivered = Delivered()
+    recorder = Recorder(folder, log.clock, delivered)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(folder.account(account, may_begin=True)) for account in behind]
+        for store in stores:
+            record(store, [spec(at) for at in range(9)])
+            record(store, [spec()])  # it finds them
+        with folder.account("default", may_begin=True):
+            for account in behind:
+                recorder.submit(account, log.Request(batch(), "key", account))
+            for number in range(5):
+                recorder.submit("default", log.Request(batch(), "key", number))
+                deadline = time.monotonic() + 20
+                while number not in delivered.results:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.001)
+        assert set(delivered.results) == set(range(5))
+        for store in stores:
+            sealing.settle(store)
+        recorder.close()
+    assert set(delivered.results) == {*range(5), *behind}
+    assert not any(isinstance(result, Exception) for result in delivered.results.values())
 
 
 def test_every_request_is_answered_once(folder: DataFolder) -> None:

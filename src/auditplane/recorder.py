@@ -25,6 +25,9 @@ SEALING_PAUSE_SECONDS: Final = 0.01
 class Recorder:
     """Records for all accounts on a few threads; accounts take turns, one commit each.
 
+    An account of which far more was recorded than has been sealed waits for that, though not for ever, and
+    holds no thread meanwhile.
+
     `deliver` is called on such a thread, once a commit, with each request and its result, and `observe` with
     the seconds that the commit took.
     """
@@ -43,23 +46,11 @@ class Recorder:
         self._queues: dict[str, deque[log.Request]] = {}
         self._waiting = Shares(limits.APPEND_EVENTS_WAITING_MAX)
         self._failures: dict[str, tuple[float, str]] = {}
+        # Until when an account waits for its seals.
+        self._patience: dict[str, float] = {}
         self._closed = False
-        self._threads = ThreadPoolExecutor(limits.WRITER_THREADS, thread_name_prefix="writer")
-        self._begin_threads()
-
-    def _begin_threads(self) -> None:
-        """Begins all of them: what waits for one that can't be begun later would wait for ever.
-
-        Raises RuntimeError.
-        """
-        begun = threading.Barrier(limits.WRITER_THREADS + 1)
-        try:
-            for _ in range(limits.WRITER_THREADS):
-                self._threads.submit(begun.wait)
-        except RuntimeError:
-            begun.abort()
-            raise
-        begun.wait()
+        self._threads = _begun(limits.WRITER_THREADS, "writer")
+        self._pauses = _begun(1, "pause")
 
     @property
     def events_waiting(self) -> int:
@@ -88,8 +79,10 @@ class Recorder:
 
     def _drain(self, account: str) -> None:
         """Commits once what waits for an account, and takes its turn again when more came meanwhile."""
-        requests = self._take(account)
-        results = self._record(account, requests)
+        requests, results = self._commit(account)
+        if not requests:
+            self._pauses.submit(self._resume, account)
+            return
         self._note(account, results)
         try:
             self._deliver(list(zip(requests, results, strict=True)))
@@ -102,6 +95,20 @@ class Recorder:
                     self._all_answered.notify_all()
             if again:
                 self._threads.submit(self._drain, account)
+
+    def _waits_for_seals(self, account: str, store: AccountStore) -> bool:
+        """Whether far more was recorded than has been sealed, and the account's patience has not ended."""
+        if store.tail_events > limits.TAIL_EVENTS_MAX < store.count_tail():
+            now = time.monotonic()
+            if now < self._patience.setdefault(account, now + SEALING_SECONDS_MAX):
+                return True
+        self._patience.pop(account, None)
+        return False
+
+    def _resume(self, account: str) -> None:
+        """Has an account look again, a moment later."""
+        time.sleep(SEALING_PAUSE_SECONDS)
+        self._threads.submit(self._drain, account)
 
     def _note(self, account: str, results: Sequence[log.Result]) -> None:
         """Notes whether the store failed, which is no matter of what was asked."""
@@ -125,28 +132,43 @@ class Recorder:
                 taken.append(waiting.popleft())
         return taken
 
-    def _record(self, account: str, requests: Sequence[log.Request]) -> list[log.Result]:
+    def _commit(self, account: str) -> tuple[list[log.Request], list[log.Result]]:
+        """Requests and what came of them; none as long as the account waits for its seals."""
+        requests: list[log.Request] = []
         try:
             with self._folder.account(account) as store:
-                _wait_for_sealing(store)
+                if self._waits_for_seals(account, store):
+                    return [], []
+                requests = self._take(account)
                 began = time.perf_counter()
                 results = log.record(store, requests, self._clock)
                 self._observe(time.perf_counter() - began)
-                return results
+                return requests, results
         except Exception as error:  # noqa: BLE001 - each request hears why
-            return [error] * len(requests)
+            requests = requests or self._take(account)
+            return requests, [error] * len(requests)
 
     def close(self) -> None:
         """Waits until all that was submitted is answered."""
         with self._mutex:
             self._all_answered.wait_for(lambda: not self._queues)
             self._closed = True
+        self._pauses.shutdown()
         self._threads.shutdown()
 
 
-def _wait_for_sealing(store: AccountStore) -> None:
-    """Waits, but not for ever, while far more events were recorded than have been sealed."""
-    if store.tail_events > limits.TAIL_EVENTS_MAX:
-        deadline = time.monotonic() + SEALING_SECONDS_MAX
-        while store.count_tail() > limits.TAIL_EVENTS_MAX and time.monotonic() < deadline:
-            time.sleep(SEALING_PAUSE_SECONDS)
+def _begun(count: int, name: str) -> ThreadPoolExecutor:
+    """Threads that have all begun: what waits for one that can't be begun later would wait for ever.
+
+    Raises RuntimeError.
+    """
+    threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+    begun = threading.Barrier(count + 1)
+    try:
+        for _ in range(count):
+            threads.submit(begun.wait)
+    except RuntimeError:
+        begun.abort()
+        raise
+    begun.wait()
+    return threads
