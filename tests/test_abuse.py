@@ -176,12 +176,13 @@ def test_a_soak_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(run.told.acknowledged["default"]) > 10
     assert len(run.samples) > 10
     assert {"main", "worker 1", "worker 2"} <= run.samples[-1].processes.keys()
+    assert 1 * MB < run.samples[-1].database_bytes < run.samples[-1].memory_bytes
 
 
-def samples_of(name: str, taken: Sequence[tuple[int, int, int]]) -> list[soak.Sample]:
-    """What a process took: memory and write-ahead log in MB, threads, open files."""
+def samples_of(name: str, taken: Sequence[tuple[int, int, int]], held: int = 0) -> list[soak.Sample]:
+    """What a process took: memory, of it `held` by SQLite, and write-ahead log in MB, threads, open files."""
     return [
-        soak.Sample(at, {name: Usage(memory * MB, threads, handles)}, {"x": memory * MB}, 0, 0.0)
+        soak.Sample(at, {name: Usage(memory * MB, threads, handles)}, held * MB, {"x": memory * MB}, 0, 0.0)
         for at, (memory, threads, handles) in enumerate(taken)
     ]
 
@@ -194,11 +195,12 @@ def samples(of: Callable[[int], int]) -> list[soak.Sample]:
 def test_growth_is_told() -> None:
     """Not that of the first quarter, in which caches fill, nor that of a moment."""
     assert soak.grown(samples(lambda at: 100 + at)) == [
-        "memory in MB grew from 137.0 to 187.0", "open files grew from 137.0 to 187.0",
+        "memory in MB without that of SQLite grew from 137.0 to 187.0", "open files grew from 137.0 to 187.0",
         "a write-ahead log had 199.0 MB", "main had 199 threads, at most 100 were to be",
     ]  # fmt: skip
     taken = [(memory, 30, memory) for memory in (*range(30, 60), *[60] * 70)]
     assert soak.grown(samples_of("main", taken)) == []
+    assert soak.grown(samples_of("main", taken, held=214)) == ["SQLite held 214.0 MB"]
     assert soak.grown(samples_of("main", [(70 if at % 10 == 9 else 30, 30, 30) for at in range(100)])) == []
 
 

@@ -50,8 +50,8 @@ JUDGED_MINUTES_MIN: Final = 15.0
 """In a shorter run caches and pools still fill: what it takes is shown and not judged."""
 
 COLUMNS: Final = (
-    "Minute", "Memory, MB", "By process", "Threads", "Open files", "WAL, MB", "Folder, MB", "Processor",
-    "Events", "Requests", "Recorded p50, ms", "p99", "Page p99", "View p99", "Wrong",
+    "Minute", "Memory, MB", "of it SQLite", "By process", "Threads", "Open files", "WAL, MB", "Folder, MB",
+    "Processor", "Events", "Requests", "Recorded p50, ms", "p99", "Page p99", "View p99", "Wrong",
 )  # fmt: skip
 
 Json = dict[str, Any]
@@ -63,6 +63,7 @@ class Sample:
 
     at: float
     processes: Mapping[str, Usage]
+    database_bytes: int
     wal: Mapping[str, int]
     folder_bytes: int
     cpu_seconds: float
@@ -71,6 +72,11 @@ class Sample:
     def memory_bytes(self) -> int:
         """That of all processes."""
         return sum(usage.memory_bytes for usage in self.processes.values())
+
+    @property
+    def own_bytes(self) -> int:
+        """That of all processes without what SQLite holds, which grows with the databases up to its bound."""
+        return self.memory_bytes - self.database_bytes
 
     @property
     def threads(self) -> int:
@@ -115,8 +121,10 @@ POOLED_THREADS: Final = (
 )  # fmt: skip
 LOG_BYTES_MAX: Final = sealing.WAL_BYTES_MAX + 2 * sealing.WAL_BYTES_TO_COPY
 """Up to which a write-ahead log keeps the room that it once took, and what a step adds."""
+DATABASES_BYTES_MAX: Final = (WORKERS + 1) * (limits.CACHES_BYTES_MAX + 4 * MB)
+"""Which all processes together may hold in SQLite; what is in use is beyond the limit of what is kept."""
 BOUNDS: Final = (
-    Bound("memory in MB", lambda sample: sample.memory_bytes, 0.10, 16 * MB, MB),
+    Bound("memory in MB without that of SQLite", lambda sample: sample.own_bytes, 0.10, 16 * MB, MB),
     Bound("open files", lambda sample: sample.handles, 0.10, 8),
 )
 
@@ -262,6 +270,7 @@ def _sample(server: Server, now: float) -> Sample:
     return Sample(
         now,
         watch.processes(server),
+        watch.database_bytes(server),
         watch.wal_bytes(server.data),
         watch.folder_bytes(server.data),
         cpu_seconds(server.process.pid),
@@ -282,6 +291,7 @@ def _line(run: Run, began: float, first: float, last: float) -> str:
     cells = [
         f"{(last - began) / 60:.1f}",
         f"{median(sample.memory_bytes for sample in samples) / MB:,.0f}",
+        f"{median(sample.database_bytes for sample in samples) / MB:,.0f}",
         ", ".join(_by_process(samples)),
         f"{median(sample.threads for sample in samples):.0f}",
         f"{median(sample.handles for sample in samples):.0f}",
@@ -363,6 +373,9 @@ def grown(samples: Sequence[Sample]) -> list[str]:
     most = max(max(sample.wal.values(), default=0) for sample in samples)
     if most > LOG_BYTES_MAX:
         found.append(f"a write-ahead log had {most / MB:,.1f} MB")
+    held = max(sample.database_bytes for sample in samples)
+    if held > DATABASES_BYTES_MAX:
+        found.append(f"SQLite held {held / MB:,.1f} MB")
     return [*found, *_too_many_threads(samples)]
 
 
@@ -383,6 +396,7 @@ def _verdict(run: Run, minutes: float) -> int:
         f"{sum(map(len, told.took.values())):,} requests and commands answered as they should be."
     )
     print(f"each write-ahead log: at most {LOG_BYTES_MAX / MB:.0f} MB")
+    print(f"SQLite: at most {DATABASES_BYTES_MAX / MB:.0f} MB")
     print(f"threads of a worker: at most {POOLED_THREADS} more than at its start; of others none")
     for bound in BOUNDS:
         print(f"{bound.what}: may grow by {bound.share:.0%} and {bound.more / bound.unit:g}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
+from prometheus_client.multiprocess import MultiProcessCollector
+
 from bench.processes import tree
 from server import Server
 
@@ -45,6 +47,14 @@ def memory_bytes(server: Server) -> int:
         with contextlib.suppress(OSError):
             total += _pss(Path(f"/proc/{pid}"))
     return total
+
+
+def database_bytes(server: Server) -> int:
+    """What SQLite holds in all processes of a server, as they tell without being asked."""
+    files = [str(file) for file in (server.data / "metrics").glob("gauge_livesum_*.db")]
+    families = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    (held,) = (each for each in families if each.name == "auditplane_database_memory_bytes")
+    return int(sum(sample.value for sample in held.samples))
 
 
 def wal_bytes(data: Path) -> Mapping[str, int]:

@@ -27,6 +27,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from auditplane import __version__, errors
+from auditplane.store.sqlite.database import memory_bytes
 from auditplane.store.sqlite.folder import last_backup_us
 from auditplane.times import SECOND_US
 
@@ -136,6 +137,9 @@ WORKERS: Final = _sum("auditplane_workers", "Processes that serve requests.")
 WORKERS_STARTED: Final = Counter("auditplane_workers_started", "Processes that began to serve requests.")
 CPU_SECONDS: Final = Counter("auditplane_cpu_seconds", "Processor time of all processes.")
 MEMORY: Final = _sum("auditplane_memory_bytes", "Memory that all processes hold.")
+DATABASE_MEMORY: Final = _sum(
+    "auditplane_database_memory_bytes", "Of that, what SQLite holds: pages of databases, mostly."
+)
 THREADS: Final = _sum("auditplane_threads", "Threads of all processes.")
 OPEN_FILES: Final = _most("auditplane_open_files", "Open files of the process that has most.")
 OPEN_FILES_LIMIT: Final = _most("auditplane_open_files_limit", "Open files that a process may have.")
@@ -186,6 +190,7 @@ class Process:
         CPU_SECONDS.inc(max(0.0, spent - self._cpu_seconds))
         self._cpu_seconds = spent
         MEMORY.set(_memory_bytes())
+        DATABASE_MEMORY.set(memory_bytes())
         THREADS.set(_threads())
         if time.monotonic() > self._files_counted + OPEN_FILES_SECONDS:  # of many it takes milliseconds
             self._files_counted = time.monotonic()

@@ -86,6 +86,11 @@ def bound_caches() -> None:
     apsw.soft_heap_limit(limits.CACHES_BYTES_MAX)
 
 
+def memory_bytes() -> int:
+    """What SQLite holds in this process: nearly all of it are those pages."""
+    return apsw.memory_used()
+
+
 def make_empty(connection: apsw.Connection) -> None:
     """Writes the first page of a database, which says what all pages are like, into an empty file."""
     connection.reserve_bytes(reserve=CHECKSUM_BYTES)
