@@ -331,16 +331,26 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_empty", [False, True])
 def test_a_log_that_begins_anew_takes_nothing_of_one_that_is_gone(is_empty: bool, tmp_path: Path) -> None:
-    """Of which files may have stayed: its write-ahead log, its journal, or one that was half made."""
-    path = tmp_path / "default.db"
+    """A journal or half a file may be left. A log may be, too, with what was recorded last: it is kept."""
+    path, wal = tmp_path / "default.db", tmp_path / "default.db-wal"
     with opened(path) as store:
         record(store, [spec(1)])
-        wal = path.with_name("default.db-wal").read_bytes()
+        left = wal.read_bytes()
+    whole = path.read_bytes()
     path.unlink()
     if is_empty:
         path.touch()
-    for name, content in {"-wal": wal, "-journal": b"?" * 9_000, ".new": b"half"}.items():
+    for name, content in {"-journal": b"?" * 9_000, ".new": b"half"}.items():
         path.with_name(path.name + name).write_bytes(content)
+    wal.write_bytes(left)
+    with pytest.raises(StoreError, match=r"default\.db is missing or empty, and .*default\.db-wal has what"):
+        AccountStore(path)
+    assert wal.read_bytes() == left
+    path.write_bytes(whole)
+    AccountStore(path).close()
+    path.unlink()
+    if is_empty:
+        path.touch()
     with opened(path) as store:
         record(store, [spec(2)])
         with store._writer.use() as writer:

@@ -116,6 +116,25 @@ with store.transaction() as transaction:
 tell("recorded")
 os._exit(0)
 """
+DIES_IN_A_SYNC = """
+def dying(sync):
+    def synced(descriptor):
+        try:
+            sync(descriptor)
+        except OSError:
+            os._exit(9)
+    return synced
+os.fsync, os.fdatasync = dying(os.fsync), dying(os.fdatasync)
+"""
+UPKEPT = """
+store.checkpoint(whole=False)
+os._exit(0)
+"""
+WRITTEN_AGAIN = """
+store._syncs._shared[1] = 1  # a sync failed a moment ago
+record(store, [spec(98)])
+os._exit(0)
+"""
 FAILS_AGAIN_WHILE_WRITTEN_AGAIN = (
     """
 with store._kept() as keeper:
@@ -172,6 +191,13 @@ CASES = {
     "a stop whose last sync fails": Case([SEALED + CLOSED, STORE + RECORDED], nth=2),
     "a kill before the sync": Case([SEALED + DIES + TRIED, STORE + RECORDED], is_left_out=True),
     "a kill while the sync fails": Case([SEALED + DIES + TRIED, STORE + RECORDED]),
+    "a kill while upkeep's sync fails": Case([SEALED + DIES_IN_A_SYNC + UPKEPT, STORE + RECORDED]),
+    "a kill while the sync of a log that is written again fails": Case(
+        [SEALED + DIES_IN_A_SYNC + WRITTEN_AGAIN, STORE + RECORDED], call="fsync"
+    ),
+    "a kill while the sync of the tables of a new log fails": Case(
+        [DIES + MADE, STORE + RECORDED], nth=TABLES_SYNC
+    ),
     "upkeep's sync fails while a commit is under way": Case([SEALED + SYNCED_MEANWHILE]),
     "the tables of a new log can't be synced": Case([MADE], nth=TABLES_SYNC),
     "a sync fails while the log is written again": Case([SEALED + FAILS_AGAIN_WHILE_WRITTEN_AGAIN]),
@@ -277,6 +303,17 @@ CARELESS = {
 from contextlib import nullcontext
 Syncs.noting = lambda self: nullcontext()
 """,
+    "a kill while upkeep's sync fails": "Syncs.make_sure_at_start = Syncs.make_sure",
+    "a kill while the sync of a log that is written again fails": """
+make_sure = Syncs._write_again
+def careless(self):
+    put = self._set
+    self._set = lambda which, value: None if (which, value) == (0, 1) else put(which, value)
+    make_sure(self)
+    self._set = put
+Syncs._write_again = careless
+""",
+    "a kill while the sync of the tables of a new log fails": "Syncs.committing = Syncs.noting",
 }
 
 
@@ -284,6 +321,67 @@ Syncs.noting = lambda self: nullcontext()
 def test_it_would_be_lost_without_care(name: str, tmp_path: Path) -> None:
     ops = history(tmp_path, CASES[name], CARELESS[name])
     assert not all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
+
+
+PARTLY_COPIED = """
+def copy(whole):
+    try:
+        store.checkpoint(whole=whole)
+    except Exception as error:
+        tell("failed", error=str(error))
+store = AccountStore(root / "default.db")
+record(store, [spec(at) for at in range(60)])
+store.checkpoint(whole=True)
+record(store, [spec(at) for at in range(60)])
+with store.long_view() as view:
+    view.execute("SELECT size FROM log").fetchall()
+    record(store, [spec(at) for at in range(60)])
+    tell("ready")
+    copy(whole=False)
+for _ in range(3):
+    copy(whole=True)
+while True:
+    try:
+        record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
+    except Exception as error:
+        tell("failed", error=str(error))
+    else:
+        break
+copy(whole=True)
+tell("recorded")
+os._exit(0)
+"""
+
+
+def after_partial_copies(path: Path, careless: str = "") -> Iterator[Path]:
+    """What power cuts leave where a part of the log was copied, and then a copy fails; each sync in turn."""
+    _, clean = _ran(path, PARTLY_COPIED, careless)
+    shutil.rmtree(path / "root")
+    for nth in range(len(_calls_once_ready(clean, "fdatasync"))):
+        ops = history(path, Case([PARTLY_COPIED], nth=nth), careless)
+        shutil.rmtree(path / "root")
+        assert told(ops)[-1][0] == "recorded"
+        for left in cut(path, ops):
+            yield left / "default.db"
+            shutil.rmtree(left)
+
+
+def test_what_a_partial_copy_brought_is_not_lost_with_the_next_one(tmp_path: Path) -> None:
+    """SQLite syncs the database only once all is copied, and then copies only the rest again."""
+    assert all(is_whole(left) for left in after_partial_copies(tmp_path))
+
+
+def test_what_a_partial_copy_brought_would_be_lost_without_care(tmp_path: Path) -> None:
+    careless = "Syncs.mend_copies = lambda self, connection: self._set(3, 0)"
+    assert not all(is_whole(left) for left in after_partial_copies(tmp_path, careless))
+
+
+def test_who_was_interrupted_in_a_commit_leaves_its_mark(tmp_path: Path) -> None:
+    """He may not have heard that the disk failed."""
+    syncs = Syncs(tmp_path / "x.db", mmap.mmap(-1, SYNC_BYTES), 0)
+    with pytest.raises(KeyboardInterrupt), syncs.committing():
+        raise KeyboardInterrupt
+    assert syncs._shared[0]
 
 
 COPIED = """

@@ -1,5 +1,6 @@
 """What stands behind the end of a write-ahead log is told of, before it is written over."""
 
+import os
 import random
 import shutil
 from contextlib import closing
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from auditplane import checking
 from auditplane.errors import StoreError
 from auditplane.store.sqlite.account import AccountStore, sync_failed
-from auditplane.store.sqlite.wal import commits_behind, is_whole
+from auditplane.store.sqlite.wal import commits_behind, copy_again, is_whole
 from engine_model import opened, record, spec
 from server import run, start
 from tenants import EVENTS, client, event, recorded
@@ -104,6 +106,49 @@ def test_an_open_log_is_whole_as_long_as_no_bit_changes(commits: int, tmp_path: 
         wal.write_bytes(data[:-1])
         assert is_whole(path) == (not commits)
         wal.write_bytes(data)
+
+
+def test_looking_whether_a_log_is_whole_drops_no_lock(tmp_path: Path) -> None:
+    """To close a file drops all locks of the process on it: a reader would lose the view that he holds."""
+
+    def locks() -> list[str]:
+        found = [line.split(maxsplit=1)[1] for line in Path("/proc/locks").read_text().splitlines()]
+        return [lock for lock in found if lock.split()[3] == str(os.getpid())]
+
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        for at in range(3):
+            record(store, [spec(at)])
+        store.checkpoint(whole=False)
+        with store.snapshot() as connection:
+            assert store.size_in(connection) == 3
+            before = locks()
+            assert len([lock for lock in before if lock.startswith("POSIX")]) >= 2
+            assert is_whole(path)
+            with store._kept() as keeper:
+                copy_again(path, keeper)
+            assert locks() == before
+        assert not checking.check(store, deep=True).problems
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_was_copied_is_copied_again(copied: bool, tmp_path: Path) -> None:
+    """Pages that a failed sync forgot stand in the log; those that were not copied yet are left alone."""
+    path = tmp_path / "default.db"
+    with opened(path) as store:
+        record(store, [spec(0)])
+        store.checkpoint(whole=True)
+        before = path.read_bytes()
+        for at in range(40):
+            record(store, [spec(at)])
+        if copied:
+            store.checkpoint(whole=False)
+        after = path.read_bytes()
+        assert (after == before) != copied
+        path.write_bytes(before)
+        with store._kept() as keeper:
+            copy_again(path, keeper)
+        assert path.read_bytes() == after
 
 
 def test_nothing_is_recorded_behind_what_the_disk_has_lost(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from auditplane.store.sqlite.database import (
     Connected,
     begun,
     fetch,
+    is_current,
     migrate,
     one,
     translated,
@@ -84,9 +85,10 @@ class Access:
             with locked(self._lock_file), self._changes.use() as connection:
                 path.chmod(0o600)
                 with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
-                    self._syncs.make_sure()
-                with self._syncs.noting():
-                    migrate(connection, MIGRATIONS, str(path))
+                    self._syncs.make_sure_at_start()
+                if not is_current(connection, MIGRATIONS):
+                    with self._syncs.committing():
+                        migrate(connection, MIGRATIONS, str(path))
                 self._tell_of_a_change()  # also of one in the midst of which a process was killed
             undo.pop_all()
 
@@ -98,7 +100,7 @@ class Access:
             self._connection.close()
             with locked(self._lock_file):
                 # The last one of all copies the write-ahead log into the database.
-                self._changes.close(copying=self._syncs.is_synced())
+                self._changes.close(copying=self._syncs.is_synced() and self._syncs.may_copy)
             self._shared.close()
             os.close(self._lock_file)
 
@@ -323,24 +325,25 @@ class Access:
             now,
             expires_us,
         )
-        with self._changing() as connection:
-            self._require_working(connection, by_key)
+
+        def added(connection: apsw.Connection) -> Key:
             if one(connection, QUERIES["count_working_keys"], (account, now)) >= limits.KEYS_MAX:
                 raise Conflict(
                     f"The account has {limits.KEYS_MAX:,} API keys that work, which is the most; revoke some."
                 )
             fetch(connection, QUERIES["add_account"], (account, now))
-            is_new = bool(connection.changes())
             fetch(connection, QUERIES["add_key"], row)
-            self._record(key, "Created", by, by_key, may_begin=is_new)
             if keep_at is not None:
                 write_secret(keep_at, secret)
-        return key, secret
+            return key
+
+        is_new = not self._rows("account", (account,))
+        return self._change(account, "Created", by, by_key, added, may_begin=is_new), secret
 
     def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
         """Revokes a key of an account; raises NotFound when it has none of that id, and Conflict."""
-        with self._changing() as connection:
-            self._require_working(connection, by_key)
+
+        def revoked(connection: apsw.Connection) -> Key:
             rows = fetch(connection, QUERIES["key_by_id"], (key_id, account))
             if not rows:
                 raise NotFound(f"The account {account} has no API key of this id.")
@@ -348,7 +351,32 @@ class Access:
             if key.revoked_us is not None:
                 raise Conflict(f"The API key {key_id} was revoked at {format_us(key.revoked_us)}.")
             fetch(connection, QUERIES["revoke_key"], (self._clock(), key_id))
-            self._record(key, "Deleted", by, by_key)
+            return key
+
+        return self._change(account, "Deleted", by, by_key, revoked)
+
+    def _change(
+        self,
+        account: str,
+        action: str,
+        by: str,
+        by_key: str,
+        change: Callable[[apsw.Connection], Key],
+        *,
+        may_begin: bool = False,
+    ) -> Key:
+        """Changes a key and records that in the account's log, which `may_begin` with it: first the event.
+
+        The log is waited for first, as its commits may take long, and the keys are those of all accounts:
+        who holds them waits for the disk only. Nobody may wait for a log while he holds them.
+        """
+        with self._folder.account(account, may_begin=may_begin) as store, ExitStack() as until_recorded:
+            with store.transaction() as transaction:
+                connection = until_recorded.enter_context(self._changing())
+                with translated(self._path.parent):
+                    self._require_working(connection, by_key)
+                    key = change(connection)
+                log.add(transaction, _told(key, action, by, by_key), self._clock)
         return key
 
     def _require_working(self, connection: apsw.Connection, by_key: str) -> None:
@@ -377,29 +405,6 @@ class Access:
             keep_at=path,
         )
         return path
-
-    def _record(self, key: Key, action: str, by: str, by_key: str, *, may_begin: bool = False) -> None:
-        """Records in the account's log, which `may_begin` with it, that a key was made or revoked."""
-        event: dict[str, Any] = {
-            "resourceName": key.id,
-            "resourceKind": "APIKey",
-            "action": action,
-            "user": by[: limits.NAME_CHARS_MAX],
-            "description": f"{action} {key.role.value} API key {key.id}"
-            + (f": {key.description}" if key.description else ""),
-            "details": {
-                "role": key.role.value,
-                "description": key.description,
-                "envelope": key.envelope,
-                "expires": None if key.expires_us is None else format_us(key.expires_us),
-                **({} if by_key == SYSTEM else {"key": by_key}),
-            },
-        }
-        batch = parse(json.dumps(event).encode(), Rules(account=key.account))
-        with self._folder.account(key.account, may_begin=may_begin) as store:
-            (result,) = log.record(store, [log.Request(batch, SYSTEM)], self._clock)
-        if isinstance(result, Exception):
-            raise result
 
     def _rows(self, query: str, bindings: Sequence[Any] = ()) -> list[Any]:
         with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
@@ -435,7 +440,28 @@ class Access:
         """Copies a write-ahead log that has grown into the database; where that fails, the next one does."""
         with suppress(apsw.Error, OSError), self._syncs.noting():
             if self._path.with_name(self._path.name + "-wal").stat().st_size > WAL_BYTES_MAX:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._syncs.mend_copies(connection)
+                self._syncs.copy(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _told(key: Key, action: str, by: str, by_key: str) -> log.Request:
+    """The event of a key that was made or revoked."""
+    event: dict[str, Any] = {
+        "resourceName": key.id,
+        "resourceKind": "APIKey",
+        "action": action,
+        "user": by[: limits.NAME_CHARS_MAX],
+        "description": f"{action} {key.role.value} API key {key.id}"
+        + (f": {key.description}" if key.description else ""),
+        "details": {
+            "role": key.role.value,
+            "description": key.description,
+            "envelope": key.envelope,
+            "expires": None if key.expires_us is None else format_us(key.expires_us),
+            **({} if by_key == SYSTEM else {"key": by_key}),
+        },
+    }
+    return log.Request(parse(json.dumps(event).encode(), Rules(account=key.account)), SYSTEM)
 
 
 def _token_hash(token: str) -> bytes:

@@ -21,6 +21,8 @@ SELECT 1 FROM api_key LIMIT 1;
 SELECT account FROM api_key WHERE id = ?;
 -- name: add_account
 INSERT OR IGNORE INTO account (name, created_us) VALUES (?, ?);
+-- name: account
+SELECT 1 FROM account WHERE name = ?;
 -- name: accounts
 SELECT name FROM account ORDER BY name;
 -- name: add_key

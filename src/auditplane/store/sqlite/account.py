@@ -1,5 +1,6 @@
 """One account's log in one SQLite database: connections, and the transaction that records."""
 
+import fcntl
 import mmap
 import os
 import threading
@@ -25,6 +26,7 @@ from auditplane.store.sqlite.database import (
     check_format,
     connect,
     fetch,
+    is_current,
     migrate,
     one,
     translated,
@@ -95,9 +97,10 @@ class AccountStore:
                 with self._alone(), self._writer.use() as writer:
                     path.chmod(0o600)
                     with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
-                        self._syncs.make_sure()
-                    with self._syncs.noting():
-                        migrate(writer, MIGRATIONS, str(path))
+                        self._syncs.make_sure_at_start()
+                    if not is_current(writer, MIGRATIONS):
+                        with self._syncs.committing():
+                            migrate(writer, MIGRATIONS, str(path))
                     self.terms = Terms(self._secret(writer))
             undo.pop_all()
 
@@ -114,7 +117,7 @@ class AccountStore:
         self._keeper.close()
         with self._alone():
             # The last one of all copies the write-ahead log into the database.
-            self._writer.close(copying=self._syncs.is_synced())
+            self._writer.close(copying=self._syncs.is_synced() and self._syncs.may_copy)
         self._shared.close()
         os.close(self._lock_file)
 
@@ -221,7 +224,7 @@ class AccountStore:
         with self._kept() as keeper:
             self._syncs.sync_early()
             with self._alone():
-                self._syncs.sync()
+                self._make_ready_to_copy(keeper)
                 if not self._emptied(keeper):
                     return False
                 # Nobody may destroy anything before this: it would not be due any more.
@@ -251,19 +254,44 @@ class AccountStore:
         with self._kept() as keeper:
             self._syncs.sync_early()
             with self._alone():
-                self._syncs.sync()
+                self._make_ready_to_copy(keeper)
                 if whole:
                     self._emptied(keeper)  # when a reader is in a step, the next round does it
                     return
-            with suppress(apsw.BusyError):  # another process is at it
-                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with self._copying_alone() as is_alone:
+                if is_alone:
+                    self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _make_ready_to_copy(self, keeper: apsw.Connection) -> None:
+        """Has the log on the disk, and in the database what copies that failed may have lost."""
+        self._syncs.sync()
+        with self._copying_alone() as is_alone:
+            if is_alone:
+                self._syncs.mend_copies(keeper)
+
+    @contextmanager
+    def _copying_alone(self) -> Iterator[bool]:
+        """Keeps other processes from copying the log meanwhile; says whether none is at it.
+
+        By a lock that others than those who write to the log hold each other off with.
+        """
+        try:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 
     def _emptied(self, keeper: apsw.Connection) -> bool:
         """Empties the write-ahead log while nobody writes; says whether no reader kept it from that."""
         keeper.set_busy_timeout(EMPTY_WAIT_MS)
         try:
-            with suppress(apsw.BusyError):
-                keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            with self._copying_alone() as is_alone:
+                if is_alone:
+                    self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_TRUNCATE)
             return not self.wal_bytes
         finally:
             keeper.set_busy_timeout(BUSY_MS)

@@ -23,6 +23,8 @@ BUSY_MS: Final = 10_000
 SYNCHRONOUS: Final = {True: "FULL", False: "NORMAL"}
 PAGE_BYTES: Final = 8_192
 CHECKSUM_BYTES: Final = 8
+CHECKSUMS_EXTENSION: Final = "cksumvfs"
+CHECKSUMS_VFS: Final = "cksmvfs"
 CACHE_KIB: Final = 16_384
 ROOM_BYTES_MIN: Final = 1024 * 1024
 
@@ -106,20 +108,26 @@ def _is_there(path: Path) -> bool:
 
 
 def _make(path: Path) -> None:
-    """Makes a database without tables, whole or not at all; raises apsw.Error and OSError.
+    """Makes a database without tables, whole or not at all. Raises apsw.Error and OSError.
 
     Were SQLite to make it in its place, it would tell nobody that the disk failed to sync the folder, and a
-    power cut could leave half a page.
+    power cut could leave half a page; and it would remove the log of a file that is gone, with what was
+    recorded last. Raises StoreError where there is one.
     """
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"{path} is missing or empty, and {log} has what was recorded last in it. Put the file back, or "
+            f"restore a backup. Is there none, remove {log}, too: then all begins anew."
+        )
     with replaced(path) as (unfinished, _):
         with closing(apsw.Connection(str(unfinished), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
             for setting in ("journal_mode = OFF", "synchronous = OFF"):
                 fetch(connection, f"PRAGMA {setting}")
             make_empty(connection)
             fetch(connection, "PRAGMA journal_mode = WAL")
-        # Else SQLite would take these, of a file that is gone, for its own.
-        for beside in ("-journal", "-wal"):
-            path.with_name(path.name + beside).unlink(missing_ok=True)
+        # Else SQLite would take it, of a file that is gone, for its own.
+        path.with_name(path.name + "-journal").unlink(missing_ok=True)
         sync_folder(path.parent)
 
 
@@ -130,7 +138,7 @@ def _check_pages() -> None:
     SQLite, "The Checksum VFS Shim": it holds for all connections of the process from here on.
     """
     with closing(apsw.Connection(":memory:")) as connection:
-        sqlite_extra.load(connection, "cksumvfs")  # part of the wheels of apsw
+        sqlite_extra.load(connection, CHECKSUMS_EXTENSION)  # part of the wheels of apsw
 
 
 class Connected:
@@ -203,13 +211,16 @@ def _open_readonly(path: Path) -> apsw.Connection:
     return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
+def is_current(connection: apsw.Connection, migrations: Sequence[str]) -> bool:
+    """Whether a database has the newest format."""
+    return _format(connection) == len(migrations)
+
+
 def migrate(connection: apsw.Connection, migrations: Sequence[str], what: str) -> None:
     """Brings a database to the newest format, all at once.
 
     Raises NewerFormat when it is beyond that, and apsw.Error: whoever calls this notes that a sync failed.
     """
-    if _format(connection) == len(migrations):
-        return
     with begun(connection, "BEGIN IMMEDIATE"):
         found = _format(connection)
         if found > len(migrations):

@@ -4,8 +4,13 @@ SQLite shows a commit once it is synced. Two things can make it show one that is
 the system takes what it did not write for written, and the next sync says that all is well; and whoever opens
 a database first takes all that stands in its log for committed, also what a killed process had not synced
 yet. So the log is written once more before anything is recorded, taken for done, or copied from the log into
-the database. All processes know that it has to be, those of the next start too, by two bytes of a file beside
-the database: one is set as long as a commit is under way, the other one since the disk failed.
+the database. All processes know that it has to be, those of the next start too, by bytes of a file beside the
+database: one is set as long as a commit is under way, one since the disk failed, and one as long as upkeep
+syncs, which tells those who open it only whether that was broken off.
+
+The database is synced when all of the log is copied into it. Where that fails, what earlier copies of a part
+brought there may be lost, too, and SQLite copies only the rest again. A further byte, set as long as a copy
+is under way or since one failed, has it all copied again.
 
 Two processes that commit keep each other out by a lock on that file, not by that of SQLite, which ends before
 the bytes are set.
@@ -22,16 +27,18 @@ from typing import Final
 import apsw
 
 from auditplane.errors import StoreError
-from auditplane.store.sqlite.wal import is_whole
+from auditplane.store.sqlite.wal import copy_again, is_whole
 
 REWRITTEN_BYTES: Final = 1024 * 1024
-SYNC_BYTES: Final = 2
+SYNC_BYTES: Final = 4
 _UNDER_WAY: Final = 0
 _FAILED: Final = 1
+_SYNCING: Final = 2
+_COPYING: Final = 3
 
 
 class Syncs:
-    """What is known of the log of a database; `shared` has the two bytes, from `at` on."""
+    """What is known of the log of a database; `shared` has the bytes, from `at` on."""
 
     def __init__(self, database: Path, shared: mmap.mmap, at: int) -> None:
         self._database = database
@@ -42,14 +49,19 @@ class Syncs:
     @property
     def failed(self) -> bool:
         """Whether the disk failed, in any process, and the log was not written again."""
-        return self._shared[self._at + _FAILED] != 0
+        return self._is_set(_FAILED)
+
+    @property
+    def may_copy(self) -> bool:
+        """Whether no copy is under way, or failed and was not made again."""
+        return not self._is_set(_COPYING)
 
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Notes when the disk fails in what is done, also where the error was translated within."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             if _is_of_the_disk(error):
                 self._set(_FAILED, 1)
             raise
@@ -62,8 +74,11 @@ class Syncs:
         try:
             with self.noting():
                 yield
-        finally:
+        except Exception:
             self._set(_UNDER_WAY, 0)
+            raise
+        # One who was interrupted may not have heard of a failure: the mark stays.
+        self._set(_UNDER_WAY, 0)
         if self.failed:  # somebody who copied the log meanwhile heard of what was to be told here
             self._write_again()
 
@@ -72,8 +87,15 @@ class Syncs:
 
         Raises OSError, and StoreError where that can't be done any more.
         """
-        if self._shared[self._at + _UNDER_WAY] or self.failed:
+        if self._is_set(_UNDER_WAY) or self.failed:
             self._write_again()
+
+    def make_sure_at_start(self) -> None:
+        """The same for who opens the database: also if a sync of upkeep's was broken off by a kill."""
+        if self._is_set(_SYNCING) or self._is_set(_COPYING):
+            self._write_again()
+            self._set(_SYNCING, 0)
+        self.make_sure()
 
     def sync(self) -> None:
         """Has all of the log on the disk, while nobody else writes; raises OSError."""
@@ -90,8 +112,31 @@ class Syncs:
 
     def sync_early(self) -> None:
         """Syncs the log, whoever writes to it, so that less is left to be done later; raises OSError."""
+        self._set(_SYNCING, 1)
         with self.noting(), suppress(FileNotFoundError), _opened(self._wal) as descriptor:
             os.fdatasync(descriptor)
+        self._set(_SYNCING, 0)
+
+    def copy(self, connection: apsw.Connection, mode: int) -> None:
+        """Copies the log into the database as far as others let it, unless a copy is to be made again.
+
+        The disk has to have the log first. For one process at a time; raises apsw.Error.
+        """
+        if not self.may_copy:
+            return
+        self._set(_COPYING, 1)
+        with suppress(apsw.BusyError):
+            connection.wal_checkpoint(mode=mode)
+        self._set(_COPYING, 0)
+
+    def mend_copies(self, connection: apsw.Connection) -> None:
+        """Copies again what copies of which one failed had brought into the database.
+
+        While nobody else writes or copies, of a log that is synced. Raises apsw.Error and OSError.
+        """
+        if not self.may_copy:
+            copy_again(self._database, connection)
+            self._set(_COPYING, 0)
 
     def _write_again(self) -> None:
         # For good: what this process remembers of the database may be lost.
@@ -101,13 +146,18 @@ class Syncs:
                 f"The disk failed, and {self._wal} lacks what was not acknowledged. Stop the server and "
                 "start it again: what was acknowledged is there, and recording goes on behind it."
             )
-        self._set(_FAILED, 0)  # first: what fails from now on counts
+        # First: what fails from now on counts, and a kill from now on.
+        self._set(_UNDER_WAY, 1)
+        self._set(_FAILED, 0)
         with self.noting(), suppress(FileNotFoundError), _opened(self._wal) as descriptor:
             at = 0
             while data := os.pread(descriptor, REWRITTEN_BYTES, at):
                 at += os.pwrite(descriptor, data, at)
             os.fsync(descriptor)
         self._set(_UNDER_WAY, 0)
+
+    def _is_set(self, which: int) -> bool:
+        return self._shared[self._at + which] != 0
 
     def _set(self, which: int, value: int) -> None:
         self._shared[self._at + which] = value

@@ -1,4 +1,5 @@
-"""The write-ahead log of a database, as the file that it is: whether it is whole, and what is behind its end.
+"""The write-ahead log of a database, as the file that it is: whether it is whole, what is behind its end, and
+copying again what a copy of it may have lost.
 
 SQLite reads it up to the first frame that is not what was written, and writes over the rest (SQLite,
 "WAL-mode File Format", sections 1 to 4). After a power cut that is right: what follows was not synced, so
@@ -6,7 +7,6 @@ nobody was told of it. A bit that changed on the disk looks the same, and what f
 """
 
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import BinaryIO, Final
 
 import apsw
 
-from auditplane.store.sqlite.database import PAGE_BYTES, connect, one, translated
+from auditplane.store.sqlite.database import CHECKSUMS_VFS, PAGE_BYTES, connect, one, translated
 
+_SQLITE_HEADER_BYTES: Final = 100
 _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _FRAME_BYTES: Final = _FRAME_HEADER_BYTES + PAGE_BYTES
@@ -28,8 +29,7 @@ _CHECKED: Final = 8
 """Bytes of the header of a frame that its checksum covers, with the page."""
 _BIG_ENDIAN: Final = b"\x37\x7f\x06\x83"
 _WORD_MAX: Final = 0xFFFFFFFF
-# Of the memory that all who have the database open share: how many frames the log has for them.
-_SHARED_FRAMES: Final = slice(16, 20)
+_FRAME_PAGE: Final = slice(0, 4)
 # Of the last frame of a commit, how many pages the database has then; else zero.
 _FRAME_COMMIT: Final = slice(4, 8)
 
@@ -48,8 +48,7 @@ def commits_behind(database: Path) -> int:
         closing(connect(database, durable=False, readonly=True)) as connection,
         wal.open("rb") as file,
     ):
-        one(connection, "PRAGMA user_version")  # SQLite looks for the end
-        frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        frames, _ = _frames(connection)
         return sum(_commits(file, frames))
 
 
@@ -70,14 +69,49 @@ def is_whole(database: Path) -> bool:
     """Whether the file of the log of an open database has all frames that SQLite takes it to have.
 
     After a write that failed, the system may show again what stood there before. For who keeps others from
-    writing meanwhile; it takes some seconds for 64 MB. Raises OSError.
+    writing meanwhile; it takes some seconds for 64 MB. Raises OSError and StoreError.
+
+    SQLite says how many there are: to open and close the file in which it has that would drop its locks.
     """
-    with suppress(FileNotFoundError):
-        with database.with_name(database.name + "-shm").open("rb") as shared:
-            frames = int.from_bytes(shared.read(_SHARED_FRAMES.stop)[_SHARED_FRAMES], sys.byteorder)
-        with database.with_name(database.name + "-wal").open("rb") as file:
-            return _has(file, frames)
+    with closing(connect(database, durable=False)) as connection:
+        frames, _ = _frames(connection)
+    with suppress(FileNotFoundError), database.with_name(database.name + "-wal").open("rb") as file:
+        return _has(file, frames)
     return True
+
+
+def copy_again(database: Path, connection: apsw.Connection) -> None:
+    """Writes the pages that were copied from the log into an open database once more, and syncs it.
+
+    For who keeps all others from writing and from copying, with a log that is whole. Raises apsw.Error and
+    OSError.
+
+    The file is opened as SQLite does it: to close it otherwise would drop the locks of this process.
+    """
+    _, copied = _frames(connection)
+    if not copied:
+        return
+    newest: dict[int, int] = {}
+    with database.with_name(database.name + "-wal").open("rb") as log:
+        for at in range(_HEADER_BYTES, _HEADER_BYTES + copied * _FRAME_BYTES, _FRAME_BYTES):
+            log.seek(at)
+            newest[int.from_bytes(log.read(_FRAME_HEADER_BYTES)[_FRAME_PAGE])] = at + _FRAME_HEADER_BYTES
+        flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0]
+        file = apsw.VFSFile(CHECKSUMS_VFS, str(database), flags)
+        try:
+            file.xRead(_SQLITE_HEADER_BYTES, 0)  # has it see that pages carry checksums, which it makes
+            for page, at in newest.items():
+                log.seek(at)
+                file.xWrite(log.read(PAGE_BYTES), (page - 1) * PAGE_BYTES)
+            file.xSync(apsw.SQLITE_SYNC_NORMAL)
+        finally:
+            file.xClose()
+
+
+def _frames(connection: apsw.Connection) -> tuple[int, int]:
+    """How many frames the log has, and how many of them were copied into the database."""
+    one(connection, "PRAGMA user_version")  # SQLite looks for the end
+    return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
 
 
 def _has(file: BinaryIO, frames: int) -> bool:
