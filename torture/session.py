@@ -31,6 +31,7 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 - folders are made there by mkdte
 ACCOUNTS: Final = ("default", "other")
 RETENTION_DAYS: Final = 30
 USERS: Final = 5
+BESIDE_A_READER: Final = 0.3
 TRIES_MAX: Final = 60
 MIGRATION: Final = (
     "CREATE TABLE torture (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"
@@ -110,6 +111,8 @@ class Session:
             self._step(partial(self.record, name))
             for _ in range(self._chosen.randrange(3)):
                 self._step(partial(self.tend, name))
+            if self._chosen.random() < BESIDE_A_READER:
+                self._step(partial(self.tend_beside_a_reader, name))
 
     def open(self) -> None:
         """Starts as a server does."""
@@ -147,6 +150,14 @@ class Session:
             keeping.expire(account, 0)
             keeping.purge(account, may_begin=True)
             account.store.empty_wal()
+
+    def tend_beside_a_reader(self, name: str) -> None:
+        """Upkeep that can copy a part of the log only, as beside a backup."""
+        with self._folder.account(name) as store, store.long_view() as view:
+            store.size_in(view)
+            self.record(name)
+            sealing.tend(store)
+            store.checkpoint(whole=False)
 
     @contextmanager
     def _account(self, name: str) -> Iterator[keeping.Account]:
