@@ -303,7 +303,7 @@ CARELESS = {
 from contextlib import nullcontext
 Syncs.noting = lambda self: nullcontext()
 """,
-    "a kill while upkeep's sync fails": "Syncs.make_sure_at_start = Syncs.make_sure",
+    "a kill while upkeep's sync fails": "Syncs.make_sure_at_start = lambda self, **_: self.make_sure()",
     "a kill while the sync of a log that is written again fails": """
 make_sure = Syncs._write_again
 def careless(self):

@@ -85,7 +85,7 @@ class Access:
             with locked(self._lock_file), self._changes.use() as connection:
                 path.chmod(0o600)
                 with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
-                    self._syncs.make_sure_at_start()
+                    self._syncs.make_sure_at_start(upkeep_is_over=True)
                 if not is_current(connection, MIGRATIONS):
                     with self._syncs.committing():
                         migrate(connection, MIGRATIONS, str(path))

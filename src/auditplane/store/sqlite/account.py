@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 import threading
+import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -96,8 +97,9 @@ class AccountStore:
             else:
                 with self._alone(), self._writer.use() as writer:
                     path.chmod(0o600)
-                    with suppress(OSError, StoreError):  # what can be read is, also where the disk fails
-                        self._syncs.make_sure_at_start()
+                    # What can be read is, also where the disk fails.
+                    with suppress(OSError, StoreError), self._copying_alone() as is_alone:
+                        self._syncs.make_sure_at_start(upkeep_is_over=is_alone)
                     if not is_current(writer, MIGRATIONS):
                         with self._syncs.committing():
                             migrate(writer, MIGRATIONS, str(path))
@@ -221,7 +223,10 @@ class AccountStore:
         with self.snapshot() as connection:
             if not one(connection, QUERIES["wal_due"]):
                 return True
-        with self._kept() as keeper:
+        with self._kept() as keeper, self._copying_alone() as is_alone:
+            if not is_alone:
+                time.sleep(EMPTY_WAIT_MS / 1_000)
+                return False
             self._syncs.sync_early()
             with self._alone():
                 self._make_ready_to_copy(keeper)
@@ -251,29 +256,27 @@ class AccountStore:
 
         A copy of the log in the database is worth nothing without the log, so the disk has to have it first.
         """
-        with self._kept() as keeper:
+        with self._kept() as keeper, self._copying_alone() as is_alone:
+            if not is_alone:
+                return
             self._syncs.sync_early()
             with self._alone():
                 self._make_ready_to_copy(keeper)
                 if whole:
                     self._emptied(keeper)  # when a reader is in a step, the next round does it
                     return
-            with self._copying_alone() as is_alone:
-                if is_alone:
-                    self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _make_ready_to_copy(self, keeper: apsw.Connection) -> None:
         """Has the log on the disk, and in the database what copies that failed may have lost."""
         self._syncs.sync()
-        with self._copying_alone() as is_alone:
-            if is_alone:
-                self._syncs.mend_copies(keeper)
+        self._syncs.mend_copies(keeper)
 
     @contextmanager
     def _copying_alone(self) -> Iterator[bool]:
         """Keeps other processes from copying the log meanwhile; says whether none is at it.
 
-        By a lock that others than those who write to the log hold each other off with.
+        Its lock is another one than that of who writes to the log, on the same file.
         """
         try:
             fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -289,9 +292,7 @@ class AccountStore:
         """Empties the write-ahead log while nobody writes; says whether no reader kept it from that."""
         keeper.set_busy_timeout(EMPTY_WAIT_MS)
         try:
-            with self._copying_alone() as is_alone:
-                if is_alone:
-                    self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._syncs.copy(keeper, apsw.SQLITE_CHECKPOINT_TRUNCATE)
             return not self.wal_bytes
         finally:
             keeper.set_busy_timeout(BUSY_MS)

@@ -90,9 +90,9 @@ class Syncs:
         if self._is_set(_UNDER_WAY) or self.failed:
             self._write_again()
 
-    def make_sure_at_start(self) -> None:
+    def make_sure_at_start(self, *, upkeep_is_over: bool) -> None:
         """The same for who opens the database: also if a sync of upkeep's was broken off by a kill."""
-        if self._is_set(_SYNCING) or self._is_set(_COPYING):
+        if upkeep_is_over and (self._is_set(_SYNCING) or self._is_set(_COPYING)):
             self._write_again()
             self._set(_SYNCING, 0)
         self.make_sure()
