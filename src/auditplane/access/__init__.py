@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,7 @@ from auditplane.store.sqlite.database import (
     PAGE_BYTES,
     Connected,
     begun,
+    connect,
     fetch,
     is_current,
     migrate,
@@ -250,7 +251,7 @@ class Access:
         return token, Session(key, expires_us, _csrf(token))
 
     def _refuse_many(self, tried: Sequence[attempts.Source]) -> None:
-        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
+        with translated(self._path.parent), self._mutex, self._connection.use() as connection:
             attempts.refuse_many(connection, tried, self._clock())
 
     def _count_failure(self, tried: Sequence[attempts.Source]) -> None:
@@ -278,7 +279,18 @@ class Access:
 
     def keys(self, account: str | None) -> list[Key]:
         """The keys of an account, or of all, oldest first."""
-        return [key_of(row) for row in self._rows("keys_of", (account,))]
+        # By a connection of its own: whoever is let in would wait for a long list.
+        with translated(self._path.parent):
+            self._changes.check_file()
+            with closing(connect(self._path, durable=False)) as connection:
+                return [key_of(row) for row in fetch(connection, QUERIES["keys_of"], (account,))]
+
+    def key(self, key_id: str, account: str) -> Key:
+        """The key of an account that has an id; raises NotFound."""
+        rows = self._rows("key_by_id", (key_id, account))
+        if not rows:
+            raise NotFound(f"The account {account} has no API key of this id.")
+        return key_of(rows[0])
 
     def accounts(self) -> list[str]:
         """The names of all accounts."""
@@ -407,7 +419,8 @@ class Access:
         return path
 
     def _rows(self, query: str, bindings: Sequence[Any] = ()) -> list[Any]:
-        with translated(self._path.parent), self._change_mutex, self._changes.use() as connection:
+        """What a quick query finds, whatever is changed meanwhile."""
+        with translated(self._path.parent), self._mutex, self._connection.use() as connection:
             return fetch(connection, QUERIES[query], bindings)
 
     @contextmanager

@@ -136,7 +136,7 @@ def revoke(
     with opened(data) as (_, access):
         account = access.account_of(key_id)
         access.revoke(key_id, account=account, by=operator())
-        key = next(key for key in access.keys(account) if key.id == key_id)
+        key = access.key(key_id, account)
     if output == "json":
         print(json.dumps(key.shown(), indent=2))
     else:

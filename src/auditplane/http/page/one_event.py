@@ -11,6 +11,7 @@ from starlette.responses import Response
 from auditplane import log, merkle
 from auditplane.access import Access
 from auditplane.access.key import Key, Right
+from auditplane.errors import NotFound
 from auditplane.event import Event, decode_doc, decode_docs
 from auditplane.http.page.details import Line, Node, comparison, tree
 from auditplane.http.page.rendering import html, is_for_part, page_route
@@ -66,10 +67,15 @@ async def show(request: Request) -> Response:
     """`GET /events/{id}`: the drawer of an event, with the trail beside it unless it is asked for alone."""
     state, key = reader(request)
     event_id: str = request.path_params["id"]
-    found = await on_thread(state, key.account, lambda store: _shown(store, event_id))
+
+    def found(store: AccountStore) -> tuple[Shown, str | None]:
+        shown = _shown(store, event_id)
+        return shown, _key_name(state.access, key, shown.recorded.by)
+
+    shown, key_name = await on_thread(state, key.account, found)
     values = {
-        "shown": found,
-        "key_name": _key_name(state.access, key, found.recorded.by),
+        "shown": shown,
+        "key_name": key_name,
         "log_name": state.log_key.for_account(key.account).name,
     }
     if not is_for_part(request):
@@ -111,4 +117,7 @@ def _key_name(access: Access, reader: Key, key_id: str) -> str | None:
     """What a key is called, for those who may see the keys."""
     if not reader.may(Right.MANAGE):
         return None
-    return next((key.name for key in access.keys(reader.account) if key.id == key_id), None)
+    try:
+        return access.key(key_id, reader.account).name
+    except NotFound:  # it is the server itself
+        return None
