@@ -382,13 +382,16 @@ class Access:
         The log is waited for first, as its commits may take long, and the keys are those of all accounts:
         who holds them waits for the disk only. Nobody may wait for a log while he holds them.
         """
-        with self._folder.account(account, may_begin=may_begin) as store, ExitStack() as until_recorded:
-            with store.transaction() as transaction:
-                connection = until_recorded.enter_context(self._changing())
-                with translated(self._path.parent):
-                    self._require_working(connection, by_key)
-                    key = change(connection)
-                log.add(transaction, _told(key, action, by, by_key), self._clock)
+        with (
+            self._folder.account(account, may_begin=may_begin) as store,
+            ExitStack() as after_the_event,
+            store.transaction() as transaction,
+        ):
+            connection = after_the_event.enter_context(self._changing())
+            with translated(self._path.parent):
+                self._require_working(connection, by_key)
+                key = change(connection)
+            log.add(transaction, _told(key, action, by, by_key), self._clock)
         return key
 
     def _require_working(self, connection: apsw.Connection, by_key: str) -> None:
