@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from apsw import Connection
 
 from auditplane import limits, log, ulid
 from auditplane.errors import Conflict, InvalidEvents, NotFound, StoreError
@@ -253,6 +254,56 @@ def test_an_id_made_here_sent_again(store: AccountStore) -> None:
     with pytest.raises(Conflict):
         record(store, [{**shown(store, ids[0]), "user": "bob"}])
     assert store.size() == 5
+
+
+def test_ids_sent_again_in_any_order_open_each_block_once(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither their order nor runs that overlap make a block be unpacked for each of its events."""
+    shrink(monkeypatch, BLOCK_EVENTS=8, FRAME_EVENTS=4)
+    draw = random.Random(7)
+    model = Model()
+    for run in range(4):  # each between the events of the others, and the last one is not sealed
+        specs = [spec(at, timestamp=format_us(START_US + 4 * at + run)) for at in range(40)]
+        specs[7] |= {"id": ulid.make(draw.getrandbits(60), draw.randbytes(ulid.RANDOM_BYTES))}
+        model.record(store, [specs], START_US + 1_000 + run)
+        if run < 3:
+            assert sealing.seal(store, everything=True)
+    given = [kept.given | {"id": kept.event.id} for kept in model.kept]
+    again = [*given, *given[::3], spec(1_000, id=OWN_ID), spec(1_001), spec(1_000, id=OWN_ID)]
+    draw.shuffle(again)
+    with store.snapshot() as connection:
+        frames = fetch(connection, "SELECT count(*) FROM frame")[0][0]
+        blocks = fetch(connection, "SELECT count(*), count(DISTINCT run) FROM block")[0]
+    assert blocks[1] > 1, "runs overlap"
+    read: list[tuple[str, object]] = []
+    data, frames_of = AccountStore.data, AccountStore.frames
+
+    def reading_data(self: AccountStore, connection: Connection, query: str, block_id: int) -> bytes:
+        read.append((query, block_id))
+        return data(self, connection, query, block_id)
+
+    def reading_frames(self: AccountStore, connection: Connection, ids: range) -> list[bytes]:
+        read.append(("frames", ids))
+        return frames_of(self, connection, ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AccountStore, "data", reading_data)
+        patch.setattr(AccountStore, "frames", reading_frames)
+        results = log.record(store, [request(again)], lambda: START_US + 2_000)
+    assert len(read) == len(set(read)), "each is read once"
+    assert sum(query == "frames" for query, _ in read) == frames
+    assert sum(query == "block_stamps" for query, _ in read) == blocks[0]
+    (ids,) = results
+    assert not isinstance(ids, Exception), ids
+    model.take(store, again, ids, START_US + 2_000, "key-1")
+    assert model.size == store.size() == 4 * 40 + 2
+    for first, second in ((0, 1), (3, len(again) // 2)):
+        for wrong in ({first}, {first, second}):  # the first one is told of, whichever stands before it
+            other = [each | {"user": "bob"} if at in wrong else each for at, each in enumerate(again)]
+            with pytest.raises(Conflict, match=rf"events\[{first}\]"):
+                record(store, other, START_US + 3_000)
+    model.check_log(store)
 
 
 def test_an_id_that_only_looks_like_one_made_here(store: AccountStore) -> None:

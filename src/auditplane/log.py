@@ -158,20 +158,25 @@ def _known(transaction: Transaction, batch: Batch) -> set[int]:
 
     Raises Conflict when one has other content.
     """
-    known: set[int] = set()
-    first: dict[str, int] = {}
+    positions: dict[str, list[int]] = {}
     for position in batch.with_ids:
-        event = batch.events[position]
-        event_id = event.id or ""
-        earlier = first.setdefault(event_id, position)
-        stored = transaction.find_stored(event_id)  # a hold may show again what has expired
-        if stored is None and transaction.was_erased(event_id):
+        positions.setdefault(batch.events[position].id or "", []).append(position)
+    repeats: dict[int, bool] = {}
+    for event_id, stored in transaction.find_each_stored(positions):  # a hold may show what has expired again
+        event, at_us = decode_doc(stored.doc), _at_us(stored)
+        for position in positions[event_id]:
+            repeats[position] = _same(batch, position, event, at_us)
+    known: set[int] = set()
+    for position in batch.with_ids:
+        event_id = batch.events[position].id or ""
+        earlier = positions[event_id][0]
+        if position in repeats:
+            same = repeats[position]
+        elif transaction.was_erased(event_id):
             raise Conflict(
                 f"events[{position}].id: {event_id} was erased and can't be recorded again; "
                 "nothing was stored."
             )
-        if stored is not None:
-            same = _same(batch, position, decode_doc(stored.doc), _at_us(stored))
         elif earlier != position:
             same_time = batch.times[position] in (None, batch.times[earlier])
             same = same_time and _same_event(batch, position, batch.events[earlier])
@@ -179,7 +184,7 @@ def _known(transaction: Transaction, batch: Batch) -> set[int]:
             continue
         if not same:
             raise Conflict(
-                f"events[{position}].id: {event.id} was recorded before with other content; "
+                f"events[{position}].id: {event_id} was recorded before with other content; "
                 "nothing was stored. Give a new event a new id, or leave the id out."
             )
         known.add(position)

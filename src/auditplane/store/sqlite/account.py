@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -383,13 +383,29 @@ class AccountStore:
 
     def find_stored(self, connection: apsw.Connection, event_id: str) -> Stored | None:
         """The event of an id in a view, also one that has expired and is not destroyed yet."""
-        key = one(connection, QUERIES["given_key"], (event_id.encode(),))
-        if key is None:
-            key = ulid.key_of(event_id)
-        stored = None if key is None else self.at(connection, key)
-        if stored is None or not stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
-            return None
-        return stored
+        return next((stored for _, stored in self.find_each_stored(connection, [event_id])), None)
+
+    def find_each_stored(
+        self, connection: apsw.Connection, event_ids: Iterable[str]
+    ) -> Iterator[tuple[str, Stored]]:
+        """Those of some ids that are in a view, each with its id, as `find_stored` finds them.
+
+        They come in the order in which they stand, so that each block and each of its frames is opened once.
+        """
+        keys = [(self._key_of(connection, event_id), event_id) for event_id in event_ids]
+        ascending = sorted((key, event_id) for key, event_id in keys if key is not None)
+        ids: dict[int, list[str]] = {}
+        for key, event_id in ascending:
+            ids.setdefault(key, []).append(event_id)
+        for stored in self._at_each(connection, ids):
+            for event_id in ids[stored.key]:
+                if stored.doc.startswith(b'{"id":"%s"' % event_id.encode()):
+                    yield event_id, stored
+
+    def _key_of(self, connection: apsw.Connection, event_id: str) -> int | None:
+        """The key at which the event of an id would be, in a view."""
+        key: int | None = one(connection, QUERIES["given_key"], (event_id.encode(),))
+        return ulid.key_of(event_id) if key is None else key
 
     def was_erased(self, connection: apsw.Connection, event_id: str) -> bool:
         """Whether an event of this id was erased, in a view."""
@@ -397,18 +413,29 @@ class AccountStore:
 
     def at(self, connection: apsw.Connection, key: int) -> Stored | None:
         """The event at a key in a view."""
-        for row in fetch(connection, QUERIES["tail_at"], (key,)):
-            return Stored(key, *row)
-        for header in self.straddling(connection, key):
-            line = block.line_of(self.block_keys(connection, header.id), key)
-            if line is not None:
-                frame_id, at = block.frame_of(header.id, line)
+        return next(self._at_each(connection, [key]), None)
+
+    def _at_each(self, connection: apsw.Connection, keys: Iterable[int]) -> Iterator[Stored]:
+        """The events at some keys in a view: those of the tail, then those of each block."""
+        sealed: list[tuple[int, int, int, Header]] = []
+        for key in keys:
+            rows = fetch(connection, QUERIES["tail_at"], (key,))
+            if rows:
+                yield Stored(key, *rows[0])
+                continue
+            for header in self.straddling(connection, key):
+                line = block.line_of(self.block_keys(connection, header.id), key)
+                if line is not None:
+                    sealed.append((header.id, line, key, header))
+                    break
+        opened_id, text = -1, b""
+        for block_id, line, key, header in sorted(sealed):  # no line of a block is there twice
+            frame_id, at = block.frame_of(block_id, line)
+            if frame_id != opened_id:
                 (frame,) = self.frames(connection, range(frame_id, frame_id + 1))
-                indexes, stamps = self._indexes_and_stamps(connection, header)
-                return Stored(
-                    key, indexes[header.count - 1 - line], block.nth(decompress(frame), at), stamps[line]
-                )
-        return None
+                opened_id, text = frame_id, decompress(frame)
+            indexes, stamps = self._indexes_and_stamps(connection, header)
+            yield Stored(key, indexes[header.count - 1 - line], block.nth(text, at), stamps[line])
 
     def _indexes_and_stamps(
         self, connection: apsw.Connection, header: Header
@@ -497,10 +524,19 @@ class Transaction:
         stored = self._given.get(event_id)
         return self._store.find(self.connection, event_id) if stored is None else stored
 
-    def find_stored(self, event_id: str) -> Stored | None:
-        """The same, also one that has expired and is not destroyed yet."""
-        stored = self._given.get(event_id)
-        return self._store.find_stored(self.connection, event_id) if stored is None else stored
+    def find_each_stored(self, event_ids: Iterable[str]) -> Iterator[tuple[str, Stored]]:
+        """Those of some ids that are there, each with its id, also what has expired and is not destroyed yet.
+
+        In the order in which they stand, not that of the ids.
+        """
+        left = []
+        for event_id in event_ids:
+            stored = self._given.get(event_id)
+            if stored is None:
+                left.append(event_id)
+            else:
+                yield event_id, stored
+        yield from self._store.find_each_stored(self.connection, left)
 
     def was_erased(self, event_id: str) -> bool:
         """Whether an event of this id was erased."""
