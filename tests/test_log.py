@@ -170,6 +170,39 @@ def test_full_microseconds_are_not_walked_again(store: AccountStore, monkeypatch
     assert len(whole(store, Query(min_us=START_US, max_us=START_US)).splitlines()) == 4_011
 
 
+@pytest.mark.parametrize("kept", [0, 4_096])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_neither_are_those_between(
+    store: AccountStore, monkeypatch: pytest.MonkeyPatch, sealed: bool, kept: int
+) -> None:
+    """Events of each of very many full microseconds, in any order: none is asked for twice in a commit."""
+    shrink(monkeypatch, COUNTERS=2, FULL_KEPT_MAX=kept)
+    full = 300
+    draw = random.Random(3)
+    model = Model()
+    model.record(store, [[spec(timestamp=format_us(START_US))] * (2 * full)], START_US + 10_000)
+    model.record(store, [[spec(timestamp=format_us(START_US + full + 5))] * 6], START_US + 10_000)
+    if sealed:
+        sealing.settle(store)
+    asked = 0
+
+    def count(_cursor: object, statement: str, _bindings: object) -> bool:
+        nonlocal asked
+        asked += "FROM tail WHERE key >=" in statement
+        return True
+
+    with store._writer.use() as writer:
+        writer.exec_trace = count
+    for _ in range(2):
+        moments = draw.sample(range(full), full - 7)
+        specs = [spec(timestamp=format_us(START_US + at)) for at in moments]
+        model.record(store, [specs], START_US + 10_000)
+    assert 0 < asked < 6 * full
+    with store._writer.use() as writer:
+        writer.exec_trace = None
+    model.check_answer(store, Query(order=Order.ASC), Form.NDJSON, packed=False)
+
+
 def test_two_processes_record_into_one_account(path: Path) -> None:
     """Indexes have no gap, assigned timestamps rise in their order, and nothing acknowledged is lost."""
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:

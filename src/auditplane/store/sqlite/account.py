@@ -32,6 +32,7 @@ from auditplane.store.sqlite.database import (
     one,
     translated,
 )
+from auditplane.store.sqlite.ranges import Ranges
 from auditplane.store.sqlite.shown import shown_in
 from auditplane.store.sqlite.statements import MIGRATIONS, QUERIES
 from auditplane.store.sqlite.syncing import SYNC_BYTES, Syncs, failed_in, locked, shared_bytes
@@ -72,7 +73,7 @@ class AccountStore:
         self._writer = Connected(path, durable=True, readonly=readonly)
         self._keeper = Connected(path, durable=False)
         self._block_keys: dict[int, array[int]] = {}
-        self._full: dict[int, int] = {}
+        self.full = Ranges()
         self._last_opened: tuple[int, Sequence[int], Sequence[bytes]] = (0, (), ())
         self.tail = TailIndex()
         self.values = KnownValues()
@@ -485,15 +486,12 @@ class AccountStore:
                 self._block_keys[block_id] = keys
         return keys
 
-    def room_from(self, us: int) -> int:
-        """The first microsecond from `us` on that may have a free key."""
-        return self._full.get(us, us)
-
-    def keep_full(self, full: dict[int, int]) -> None:
-        """Keeps from where on full microseconds are followed by one that may have a free key."""
-        if len(self._full) > FULL_KEPT_MAX:
-            self._full.clear()
-        self._full.update(full)
+    def keep_full(self, full: Ranges) -> None:
+        """Keeps which microseconds have no free key, as they would be walked through again."""
+        if len(self.full) > FULL_KEPT_MAX:
+            self.full = Ranges()
+        for start, end in full:
+            self.full.add(start, end)
 
 
 class Transaction:
@@ -513,7 +511,7 @@ class Transaction:
         self._entries: list[bytes] = []
         self._given: dict[str, Stored] = {}
         self._tops: dict[int, int] = {}
-        self._full: dict[int, int] = {}
+        self._full = Ranges()
 
     def part(self) -> AbstractContextManager[None]:
         """What one of several requests does: its errors are ours, and need not be those of the others."""
@@ -573,8 +571,9 @@ class Transaction:
         return keys
 
     def _free(self, first: int) -> int:
-        """The first free key from a microsecond on. How far it lies is kept: it would be sought again."""
-        us = self._full.get(first) or self._store.room_from(first)
+        """The first free key from a microsecond on. All that are full up to it are kept: none is asked for
+        twice."""
+        us = self._after_full(first)
         while True:
             start = us << ulid.COUNTER_BITS
             top = self._tops.get(us)
@@ -582,10 +581,14 @@ class Transaction:
                 top = self._stored_top(start, start + ulid.COUNTERS)
             if top is None or top < start + ulid.COUNTERS - 1:
                 break
-            us += 1
+            us = self._after_full(us + 1)
         if us != first:
-            self._full[first] = us
+            self._full.add(first, us)
         return start if top is None else top + 1
+
+    def _after_full(self, us: int) -> int:
+        """The microsecond itself, or one after some that are known to be full."""
+        return self._store.full.after(self._full.after(us))
 
     def _stored_top(self, start: int, end: int) -> int | None:
         """The greatest stored key of a microsecond."""
