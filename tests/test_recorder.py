@@ -15,7 +15,9 @@ import pytest
 
 from auditplane import limits, log
 from auditplane import recorder as queue
-from auditplane.errors import InvalidEvents, NotFound, StoreError, Unavailable
+from auditplane.access import Access
+from auditplane.access.key import Key, Role
+from auditplane.errors import InvalidEvents, NotAuthenticated, NotFound, StoreError, Unavailable
 from auditplane.event import Batch, decode_doc, parse
 from auditplane.query import Order, Query
 from auditplane.recorder import Recorder
@@ -298,3 +300,52 @@ def test_pollers_miss_nothing_when_the_clock_is_set(folder: DataFolder, step_us:
     assert len(stored) == 4 * 60 * 3
     assert polled == stored
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
+
+
+# Keys that end while requests wait.
+
+
+def test_what_waits_with_a_key_that_is_revoked_is_refused_and_the_others_recorded(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it, neither an event nor an id, though it shares a commit; what was committed stays."""
+    monkeypatch.setattr(limits, "TAIL_EVENTS_MAX", 5)
+    monkeypatch.setattr(queue, "SEALING_SECONDS_MAX", 60.0)
+    access = Access(folder, log.clock)
+    keys = [access.create(account="default", role=Role.WRITER, by="tests") for _ in range(2)]
+    (stolen, stolen_secret), (kept, kept_secret) = keys
+    delivered = Delivered()
+    recorder = Recorder(folder, log.clock, delivered)
+    own_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+    def submit(token: int, key: Key, secret: str, *specs: dict[str, Any]) -> None:
+        def check() -> None:
+            access.authenticate(secret)
+
+        made = parse(json.dumps(specs).encode(), RULES)
+        recorder.submit("default", log.Request(made, key.id, token, check))
+
+    with folder.account("default") as store:
+        submit(0, stolen, stolen_secret, spec(0))
+        while 0 not in delivered.results:
+            time.sleep(0.001)
+        record(store, [spec(at) for at in range(9)])
+        record(store, [spec()])  # it finds them, and what comes now waits
+        submit(1, stolen, stolen_secret, spec(1, id=own_id), spec(2))
+        submit(2, kept, kept_secret, spec(3, id=own_id))  # free, as the other one is not recorded
+        submit(3, stolen, stolen_secret, spec(4))
+        access.revoke(stolen.id, account="default", by="tests")
+        size = store.size()
+        sealing.settle(store)
+        recorder.close()
+        assert delivered.commits == [1, 3]
+        assert isinstance(delivered.results[0], list)
+        assert delivered.results[2] == [own_id]
+        for token in (1, 3):
+            assert isinstance(delivered.results[token], NotAuthenticated)
+        assert store.size() == size + 1
+        last = entries(store)[-1]
+        assert decode_doc(last.doc).resourceName == "name-3"
+        by = [json.loads(stored.stamp)["by"] for stored in entries(store)]
+        assert by.count(stolen.id) == 1
+    access.close()

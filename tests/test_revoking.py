@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tenants import COUNT, EVENTS, KEYS, Tenant, event, events, events_of
+from engine_model import opened
+from tenants import COUNT, EVENTS, KEYS, Tenant, clock, event, events, events_of, recorded
 
 REASON = "request 4711"
 MANY = 12_000
@@ -61,6 +62,24 @@ def test_what_a_key_began_before_it_was_revoked_comes_to_nothing(tenant: Tenant)
     assert (tenant.docs(), tenant.admin.get(KEYS).json()) == before
     assert tenant.admin.get("/v1/holds").json() == {"holds": []}
     assert tenant.admin.get("/v1/retention").json()["days"] is None
+
+
+def test_what_waits_to_be_recorded_when_its_key_ends_is_not_recorded(tenant: Tenant) -> None:
+    """An account that is busy holds up who records: he has his answer by what his key is then."""
+    expires_us = clock() + 3_000_000
+    ending = tenant.client(tenant.key("writer", expires_us=expires_us)[1])
+    (known,) = tenant.record(event())
+    path = tenant.server.data / "accounts" / f"{tenant.account}.db"
+    with ThreadPoolExecutor(4) as pool, opened(path) as log:
+        with log.transaction():
+            waiting = [pool.submit(ending.post, EVENTS, json=event()) for _ in range(2)]
+            beside = [pool.submit(tenant.writer.post, EVENTS, json=event()) for _ in range(2)]
+            while clock() <= expires_us:
+                assert not any(each.done() for each in [*waiting, *beside])
+                time.sleep(0.05)
+        assert [each.result().status_code for each in waiting] == [401, 401]
+        made = [each.result() for each in beside]
+    assert {doc["id"] for doc in tenant.docs()} == {known, *(recorded(each)[0] for each in made)}
 
 
 @pytest.mark.parametrize("query", ["", "?limit=10000"], ids=["a list", "a page"])

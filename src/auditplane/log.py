@@ -60,12 +60,14 @@ _BASE64_LAST: Final = b"AQgw" * 64
 class Request:
     """Events that wait to be recorded.
 
-    `by` is the id of the API key; `token` is handed back with the result.
+    `by` is the id of the API key; `token` is handed back with the result. `check` raises when whoever sent
+    them may not record any more, and is called by the thread that records, before anything is added.
     """
 
     batch: Batch
     by: str
     token: Any = None
+    check: Callable[[], None] = lambda: None
 
 
 Result = Sequence[str] | Exception
@@ -100,6 +102,7 @@ def add(transaction: Transaction, request: Request, clock: Clock) -> None:
 
 def _record_one(transaction: Transaction, request: Request, now: int) -> list[str]:
     """Gives the events of a request what the server gives, and adds those that are new."""
+    request.check()
     batch, state = request.batch, transaction.state
     given = _times(batch, now)
     known = _known(transaction, batch) if batch.with_ids else set()

@@ -50,7 +50,7 @@ async def record(request: Request) -> Response:
     bodies.hold(request.scope, max(0, size - len(body)))
     del body, reading
     with state.counted_events(key, len(batch.events)):
-        ids = await state.record(key.account, batch, key.id)
+        ids = await state.record(key.account, batch, key.id, partial(state.check, request))
     EVENTS_RECORDED.inc(len(ids))
     return Response(msgspec.json.encode({"ids": ids}), 201, media_type=JSON)
 

@@ -182,10 +182,15 @@ class State:
 
         return await self.streams.start(key.account, checked, headers, media_type)
 
-    async def record(self, account: str, batch: Batch, by: str) -> Sequence[str]:
-        """Records a batch; returns the ids once they are on disk."""
+    async def record(
+        self, account: str, batch: Batch, by: str, check: Callable[[], None] = lambda: None
+    ) -> Sequence[str]:
+        """Records a batch; returns the ids once they are on disk.
+
+        It may wait for others: what `check` raises, on a thread, when its turn comes refuses it.
+        """
         future: asyncio.Future[log.Result] = self._loop.create_future()
-        self.recorder.submit(account, log.Request(batch, by, future))
+        self.recorder.submit(account, log.Request(batch, by, future, check))
         result = await future
         if isinstance(result, Exception):
             raise result
