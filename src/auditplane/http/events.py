@@ -163,9 +163,10 @@ def no_parameters(request: Request) -> None:
 def parameters(request: Request) -> list[tuple[str, str]]:
     """The parameters in their order. Starlette would read UTF-8 that is not escaped as Latin-1, and put other
     characters where there is none; raises InvalidQuery instead."""
-    text: bytes = request.scope["query_string"]
-    if len(text) > limits.QUERY_CHARS_MAX:
-        raise InvalidQuery(f"The parameters may have at most {limits.QUERY_CHARS_MAX:,} characters.")
+    text: bytes = request.scope["query_string"]  # no longer than QUERY_CHARS_MAX, see `framing`
+    count = len(list(filter(None, text.split(b"&"))))
+    if count > limits.QUERY_VALUES_MAX:
+        raise InvalidQuery(f"At most {limits.QUERY_VALUES_MAX} parameters can be given, not {count:,}.")
     try:
         return parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:

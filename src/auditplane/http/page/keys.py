@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from auditplane.access.key import Key, Role, Session
 from auditplane.errors import InvalidInput, NotFound
+from auditplane.http.events import parameters
 from auditplane.http.page.administration import admin, change
 from auditplane.http.page.rendering import html, page_route, redirect
 from auditplane.http.state import State
@@ -92,7 +93,7 @@ async def _page(
 ) -> Response:
     keys = list(reversed(await _keys(state, session)))
     now = state.clock()
-    revoked = request.query_params.get("revoked")
+    revoked = dict(parameters(request)).get("revoked")
     return await html(
         request,
         "keys.html",

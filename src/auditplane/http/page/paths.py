@@ -26,6 +26,8 @@ def sign_in(then: str) -> str:
 
 def asked(request: Request) -> str:
     """The path and the query of a request."""
+    if len(request.scope["path"]) > PATH_CHARS_MAX:
+        return HOME
     query = request.scope["query_string"].decode("latin-1")
     return local(quote(request.scope["path"]) + (f"?{query}" if query else ""))
 

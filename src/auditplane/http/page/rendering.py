@@ -165,6 +165,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return error_page(request, status, "This address can't be used so.", headers=allowed)
 
 
+async def on_early_error(request: Request, error: AuditplaneError) -> Response:
+    """The answer to what is refused before it has a route: JSON, unless a browser asks."""
+    if _best(request, problems.JSON, HTML) != HTML:
+        return await problems.on_error(request, error)
+    return error_page(request, problems.status_of(error), *problems.told(error))
+
+
 async def _problem(request: Request, error: AuditplaneError) -> Response:
     if _best(request, HTML, problems.JSON, "text/event-stream") != HTML:
         answer = await problems.on_error(request, error)

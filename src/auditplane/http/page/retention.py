@@ -10,6 +10,7 @@ from starlette.responses import Response
 from auditplane import keeping, limits
 from auditplane.access.key import Session
 from auditplane.errors import InvalidInput, NotFound
+from auditplane.http.events import parameters
 from auditplane.http.page.administration import admin, change, on_account
 from auditplane.http.page.rendering import html, page_route, redirect
 from auditplane.http.state import State
@@ -144,7 +145,7 @@ async def _page(
         kept=kept,
         default=state.config.retention_days,
         covered={hold.id: keeping.covered(hold) for hold in kept.holds},
-        done=request.query_params.get("done"),
+        done=dict(parameters(request)).get("done"),
         fields=fields,
         retention_problems=retention_problems,
         hold_problems=hold_problems,

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from auditplane.errors import AuditplaneError, Forbidden, NotAuthenticated, TooManyAttempts
 from auditplane.http import problems
+from auditplane.http.events import parameters
 from auditplane.http.page import forms, paths, sessions
 from auditplane.http.page.rendering import html, page_route, redirect
 from auditplane.http.state import NOBODY, State
@@ -18,7 +19,7 @@ _REFUSALS: Final = (NotAuthenticated, Forbidden, TooManyAttempts)
 @page_route
 async def show(request: Request) -> Response:
     """`GET /sign-in`: the form; who is signed in is sent on."""
-    then = paths.local(request.query_params.get("next", paths.HOME))
+    then = paths.local(dict(parameters(request)).get("next", paths.HOME))
     with suppress(NotAuthenticated):
         sessions.session(request)
         return redirect(then)
