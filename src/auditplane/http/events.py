@@ -194,8 +194,8 @@ async def _page(request: Request, state: State, key: Key, query: Query, form: Fo
         items = [(name, value) for name, value in parameters(request) if name != queries.CURSOR and value]
         items.append((queries.CURSOR, encode_cursor(cursor, query, key.account)))
         headers["Link"] = f'<{LIST_PATH}?{urlencode(items)}>; rel="next"'
-    media_type = negotiation.MEDIA_TYPES[form]
-    return state.streams.whole(key.account, body, headers, media_type, state.access.watch(key))
+    answer = Response(body, headers=headers, media_type=negotiation.MEDIA_TYPES[form])
+    return state.whole(key, answer)
 
 
 def _next_after(query: Query, cursor: Cursor | None, size: int) -> int:

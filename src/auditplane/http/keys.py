@@ -32,7 +32,7 @@ async def list_keys(request: Request) -> Response:
     def listed() -> Response:
         return json_answer({"apiKeys": [each.shown() for each in state.access.keys(key.account)]})
 
-    return await state.streams.run(key.account, listed)
+    return state.whole(key, await state.streams.run(key.account, listed))
 
 
 async def create(request: Request) -> Response:

@@ -9,7 +9,6 @@ import base64
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -141,7 +140,7 @@ async def proof(request: Request) -> Response:
     if media != JSON:
         text = format_proof(Proof(found.stored.index, tuple(found.path), found.signed.note))
         return Response(text, headers=PRIVATE, media_type=TEXT)
-    return Response(msgspec.json.encode(proof_members(found)), headers=PRIVATE, media_type=JSON)
+    return state.whole(reader, json_answer(proof_members(found)))
 
 
 async def proven(state: State, account: str, event_id: str, signer: SignerKey) -> log.Proven:

@@ -78,11 +78,12 @@ async def _retention(request: Request, key: Key, change: Callable[[keeping.Accou
 async def list_holds(request: Request) -> Response:
     """`GET /v1/holds`: the holds that are in force."""
     state: State = request.state.server
+    key = _admin(request)
 
     def listed(account: keeping.Account) -> Response:
         return json_answer({"holds": [keeping.shown_hold(hold) for hold in forgetting.holds(account.store)]})
 
-    return await _run(state, _admin(request), listed)
+    return state.whole(key, await _run(state, key, listed))
 
 
 async def place_hold(request: Request) -> Response:

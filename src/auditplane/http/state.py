@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from auditplane import keeping, limits, log
 from auditplane.access import Access
@@ -181,6 +182,13 @@ class State:
                     yield parts
 
         return await self.streams.start(key.account, checked, headers, media_type)
+
+    def whole(self, key: Key, answer: Response) -> Response:
+        """An answer to a key that is made already; a large one breaks off when the key ends, too.
+
+        Raises Unavailable when its account has too much of those under way.
+        """
+        return self.streams.whole(key.account, answer, self.access.watch(key))
 
     async def record(
         self, account: str, batch: Batch, by: str, check: Callable[[], None] = lambda: None

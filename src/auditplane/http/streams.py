@@ -141,21 +141,15 @@ class Streams:
         send_bytes = limits.SEND_BYTES if few else limits.SEND_BYTES_MANY
         return StreamedAnswer(self, stepper, first, send_bytes, headers, media_type)
 
-    def whole(
-        self,
-        account: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        media_type: str,
-        check: Callable[[], None],
-    ) -> Response:
+    def whole(self, account: str, answer: Response, check: Callable[[], object]) -> Response:
         """An answer that is made already; a large one is a long answer, as its reader may not take it.
 
         `check` is called before each part of that; what it raises breaks the answer off. Raises Unavailable
         when the account has too much of those under way.
         """
+        body = bytes(answer.body)
         if len(body) <= limits.WHOLE_BYTES_MAX:
-            return Response(body, headers=headers, media_type=media_type)
+            return answer
         if not self._pages.take(account, len(body)):
             raise Unavailable("Too large pages are under way; ask again when some were taken, or for less.")
         stepper = Stepper(account, _no_steps, 0, held_bytes=len(body))
@@ -163,9 +157,11 @@ class Streams:
             self._pages.give_back(account, len(body))
             raise Unavailable("Too many long answers are under way; ask again when some have ended.")
         parts = [body[at : at + limits.SEND_BYTES] for at in range(0, len(body), limits.SEND_BYTES)]
-        answer = StreamedAnswer(self, stepper, parts, limits.SEND_BYTES_MANY, headers, media_type, check)
-        answer.headers["content-length"] = str(len(body))
-        return answer
+        streamed = StreamedAnswer(
+            self, stepper, parts, limits.SEND_BYTES_MANY, answer.headers, None, check, answer.status_code
+        )
+        streamed.headers["content-length"] = str(len(body))
+        return streamed
 
     def drop(self, stepper: Stepper) -> None:
         """Lets go of what an answer holds, once the step that may be at work has ended."""
@@ -203,10 +199,11 @@ class StreamedAnswer(Response):
         first: list[bytes] | None,
         send_bytes: int,
         headers: Mapping[str, str],
-        media_type: str,
-        check: Callable[[], None] = lambda: None,
+        media_type: str | None,
+        check: Callable[[], object] = lambda: None,
+        status: int = 200,
     ) -> None:
-        super().__init__(None, headers=headers, media_type=media_type)
+        super().__init__(None, status, headers, media_type)
         del self.headers["content-length"]
         self._streams, self._stepper, self._first = streams, stepper, first
         self._send_bytes, self._check = send_bytes, check

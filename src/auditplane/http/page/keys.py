@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane.access.key import Key, Role, Session
-from auditplane.errors import InvalidInput, NotFound
+from auditplane.errors import InvalidInput, NotFound, Unavailable
 from auditplane.http.events import parameters
 from auditplane.http.page.administration import admin, change
 from auditplane.http.page.rendering import html, page_route, redirect
@@ -44,7 +44,10 @@ async def create(request: Request) -> Response:
         )
     except InvalidInput as error:
         return await _page(request, state, session, 400, fields, error.messages)
-    return await _page(request, state, session, made=made)
+    try:
+        return await _page(request, state, session, made=made)
+    except Unavailable:  # a long list may have to wait, but the secret is shown only here
+        return await _page(request, state, session, made=made, keys=[made[0]])
 
 
 @page_route
@@ -90,8 +93,10 @@ async def _page(
     fields: Mapping[str, str] = _NOTHING,
     problems: Sequence[str] = (),
     made: tuple[Key, str] | None = None,
+    keys: Sequence[Key] | None = None,
 ) -> Response:
-    keys = list(reversed(await _keys(state, session)))
+    if keys is None:
+        keys = list(reversed(await _keys(state, session)))
     now = state.clock()
     revoked = dict(parameters(request)).get("revoked")
     return await html(

@@ -4,15 +4,15 @@ The answers are those of `/v1/audit-events/{id}/proof` and `/v1/log/{account}/co
 signed in, and of no account but that of the session.
 """
 
-import msgspec
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from auditplane.access.key import Right
 from auditplane.http import logs
-from auditplane.http.events import PRIVATE, no_parameters
+from auditplane.http.events import json_answer, no_parameters
 from auditplane.http.page.sessions import session
-from auditplane.http.problems import JSON
 from auditplane.http.state import State
 from auditplane.times import format_us
 
@@ -30,7 +30,8 @@ async def page_proof(request: Request) -> Response:
     signer = state.log_key.for_account(reader.account)
     found = await logs.proven(state, reader.account, request.path_params["id"], signer)
     more = {"key": str(signer.verifier), "signed": format_us(found.signed.at_us)}
-    return Response(msgspec.json.encode(logs.proof_members(found) | more), headers=PRIVATE, media_type=JSON)
+    answer = json_answer(logs.proof_members(found) | more)
+    return state.streams.whole(reader.account, answer, partial(session, request))
 
 
 async def page_consistency(request: Request) -> Response:

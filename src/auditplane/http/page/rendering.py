@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from auditplane.access.key import Key
 from auditplane.errors import AuditplaneError, InvalidInput, NotAcceptable, NotAuthenticated
 from auditplane.http import negotiation, problems
-from auditplane.http.page import assets, paths, texts
+from auditplane.http.page import assets, paths, sessions, texts
 from auditplane.http.state import CALLER, NOBODY, State
 from auditplane.http.streams import encoded
 from auditplane.times import format_us
@@ -66,12 +66,16 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 async def html(request: Request, template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
     """A page, made of a template and its values on a thread: a large one takes milliseconds.
 
-    `headers` are those of the answer. Raises Unavailable.
+    It is sent like other large answers, and breaks off when the session ends. `headers` are those of the
+    answer. Raises Unavailable.
     """
     state: State = request.state.server
     key: Key | None = request.scope.get(CALLER)
+    account = NOBODY if key is None else key.account
     make = partial(_page, request, template, status, **values)
-    return await state.streams.run(NOBODY if key is None else key.account, make)
+    answer = await state.streams.run(account, make)
+    # What is for nobody in particular is small.
+    return answer if key is None else state.streams.whole(account, answer, partial(sessions.session, request))
 
 
 def _page(
