@@ -3,7 +3,7 @@
 import base64
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from auditplane import limits
 from auditplane.errors import InvalidQuery
-from auditplane.event import KINDS, Event
+from auditplane.event import KINDS, Event, nearest
 from auditplane.query import (
     COUNT_PARAMETERS,
     DOWNLOAD_PARAMETERS,
+    HINTS_MAX,
     LIST_PARAMETERS,
     Cursor,
     Order,
@@ -302,6 +303,30 @@ def test_the_number_of_parameters_is_bounded_and_many_unknown_ones_are_not_all_l
     assert refusal(*[(f"x{number}", "1") for number in range(100_000)])
     assert len(refusal(*[(f"x{number}", "1") for number in range(99)])) == limits.PROBLEMS_LISTED_MAX
     assert len(refusal(*[("x", "1")] * 50)) == 1
+
+
+@pytest.mark.parametrize("name", ["resource-kind", "q"])
+def test_many_wrong_values_are_not_all_listed(name: str) -> None:
+    assert len(refusal(*[(name, "-" * number) for number in range(1, 50)])) == limits.PROBLEMS_LISTED_MAX
+
+
+def test_what_may_be_meant_is_looked_for_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time takes a millisecond of the event loop."""
+    looked: list[str] = []
+
+    def note(text: str, known: Iterable[str]) -> str | None:
+        looked.append(text)
+        return nearest(text, known)
+
+    monkeypatch.setattr("auditplane.query.nearest", note)
+    kinds = [f"Sorce{number}" for number in range(100)]
+    found = refusal(*[("resource-kind", kind) for kind in kinds])
+    assert looked == kinds[:HINTS_MAX]
+    assert [sentence.endswith("; did you mean Source?") for sentence in found] == [True] * 3 + [False] * 17
+    looked.clear()
+    found = refusal(*[(f"usr{number}", "x") for number in range(50)])
+    assert looked == ["usr0", "usr1", "usr2"]
+    assert ["did you mean user?" in sentence for sentence in found] == [True] * 3 + [False] * 17
 
 
 any_names = st.sampled_from([*LIST_PARAMETERS, "x"]) | st.text(max_size=5)

@@ -186,6 +186,8 @@ FILTERS: Final = (CONFIGURATION, USER, MIN_DATE, MAX_DATE, ACTION, KIND, NAME, W
 LIST_PARAMETERS: Final = (*FILTERS, ORDER, AFTER, LIMIT, CURSOR)
 DOWNLOAD_PARAMETERS: Final = (*FILTERS, ORDER, AFTER, RAW)
 COUNT_PARAMETERS: Final = FILTERS
+HINTS_MAX: Final = 3
+"""For so many misspelt values of a request it is said what may be meant."""
 SINGLE: Final = (MIN_DATE, MAX_DATE, ORDER, AFTER, LIMIT, CURSOR, RAW)
 
 
@@ -201,7 +203,8 @@ def parse_query(
         raise InvalidQuery(f"At most {limits.QUERY_VALUES_MAX} parameters can be given, not {len(given):,}.")
     unknown = dict.fromkeys(name for name, _ in given if name not in allowed)
     if unknown:
-        raise InvalidQuery(*(_unknown(name, allowed) for name in islice(unknown, limits.PROBLEMS_LISTED_MAX)))
+        first = islice(unknown, limits.PROBLEMS_LISTED_MAX)
+        raise InvalidQuery(*(_unknown(name, allowed, hint=at < HINTS_MAX) for at, name in enumerate(first)))
     values: dict[str, list[str]] = {}
     for name, value in given:
         values.setdefault(name, []).append(value)
@@ -248,7 +251,7 @@ class _Reader:
         )
         cursor = self._cursor(query, account)
         if self.wrong:
-            raise InvalidQuery(*self.wrong)
+            raise InvalidQuery(*self.wrong[: limits.PROBLEMS_LISTED_MAX])
         return replace(query, cursor=cursor)
 
     def _all(self, name: str) -> tuple[str, ...]:
@@ -286,11 +289,11 @@ class _Reader:
 
     def _kinds(self, known: Collection[str]) -> tuple[str, ...]:
         given = self._all(KIND)
-        for kind in given:
-            if kind not in known:
-                near = nearest(kind, known)
-                hint = f"; did you mean {near}?" if near else "."
-                self.wrong.append(f"{KIND}: {_shown(kind)} is not a known kind{hint}")
+        unknown = [kind for kind in given if kind not in known]
+        for at, kind in enumerate(unknown):
+            near = nearest(kind, known) if at < HINTS_MAX else None  # it takes long
+            hint = f"; did you mean {near}?" if near else "."
+            self.wrong.append(f"{KIND}: {_shown(kind)} is not a known kind{hint}")
         return given
 
     def _words(self) -> tuple[tuple[str, ...], ...]:
@@ -314,11 +317,11 @@ class _Reader:
             return None
 
 
-def _unknown(name: str, allowed: Sequence[str]) -> str:
+def _unknown(name: str, allowed: Sequence[str], *, hint: bool) -> str:
     parts = [known for known in allowed if name.lower() in known.split("-")]
-    near = parts[0] if parts else nearest(name, allowed)
-    hint = f"did you mean {near}?" if near else f"known are {', '.join(allowed)}."
-    return f"{_shown(name)} is not a parameter of this; {hint}"
+    near = parts[0] if parts else nearest(name, allowed) if hint else None
+    meant = f"did you mean {near}?" if near else f"known are {', '.join(allowed)}."
+    return f"{_shown(name)} is not a parameter of this; {meant}"
 
 
 def _shown(text: str) -> str:
