@@ -9,6 +9,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import apsw
 import httpx2
 import pytest
 
-from auditplane import limits
+from auditplane import limits, ulid
 from auditplane.access import Access
 from auditplane.access.key import Role, is_well_formed, new_secret
-from auditplane.errors import Conflict, InvalidInput, NotAuthenticated
+from auditplane.access.stored import MIGRATIONS, QUERIES
+from auditplane.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
+from auditplane.store.sqlite.database import fetch, one
+from auditplane.store.sqlite.folder import NotedClock, note_clock
 from auditplane.times import format_us
 from folders import FreeFolder
 from server import Server, make_key, revoke_key, run, start
@@ -540,6 +545,142 @@ def test_working_keys_are_bounded(alone: Access, monkeypatch: pytest.MonkeyPatch
     alone.create(account="b", role=Role.READER, by="tests")
     alone.revoke(keys[0].id, account="a", by="tests")
     alone.create(account="a", role=Role.READER, by="tests")
+
+
+@dataclass
+class Timed:
+    """The keys of a folder on a clock of the test; each account keeps three that ended."""
+
+    access: Access
+    data: Path
+    now: int = 1_800_000_000 * SECOND_US
+
+    def key(self, account: str = "default", seconds: int | None = None) -> tuple[str, str]:
+        """A new key, a second later than the last."""
+        self.now += SECOND_US
+        expires_us = None if seconds is None else self.now + seconds * SECOND_US
+        return made(self.access, account=account, expires_us=expires_us)
+
+    def ids(self, account: str | None = None) -> list[str]:
+        """Of all keys that are listed."""
+        return [key.id for key in self.access.keys(account)]
+
+
+@pytest.fixture
+def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Timed]:
+    monkeypatch.setattr(limits, "KEYS_ENDED_MAX", 3)
+    folder = FreeFolder(tmp_path / "data")
+    access = Access(folder, lambda: found.now)
+    found = Timed(access, folder.path)
+    yield found
+    access.close()
+    folder.close()
+
+
+def test_keys_that_ended_are_bounded(timed: Timed) -> None:
+    """Those that ended first go when one is made, whether they were revoked or expired; none that works."""
+    works = [timed.key()[0], timed.key(seconds=10_000)[0]]
+    other = [timed.key("other", seconds=1)[0] for _ in range(6)][-4:]
+    late = timed.key(seconds=100)[0]
+    soon = timed.key(seconds=3)[0]
+    revoked = [timed.key(seconds=5_000)[0] for _ in range(4)]
+    for key_id in reversed(revoked):
+        timed.now += SECOND_US
+        timed.access.revoke(key_id, account="default", by="tests")
+    timed.now += 200 * SECOND_US
+    assert set(timed.ids("default")) == {*works, late, soon, *revoked}
+    works.append(timed.key()[0])
+    assert timed.ids("default") == sorted([*works, late, *revoked[:2]])
+    assert timed.ids("other") == other
+    works.append(timed.key()[0])
+    assert timed.ids() == sorted([*works, late, *revoked[:2], *other])
+
+
+def test_whoever_uses_a_key_that_was_dropped_is_told_that_it_ended(timed: Timed) -> None:
+    """In the midst of a download, on the page, and by a link; nothing of them is left."""
+    key_id, secret = timed.key()
+    key = timed.access.authenticate(secret)
+    token, _ = timed.access.open_session(secret)
+    link = timed.access.make_link(key_id)
+    check = timed.access.watch(key)
+    check()
+    timed.access.revoke(key_id, account="default", by="tests")
+    for _ in range(5):
+        timed.key(seconds=1)
+    assert key_id not in timed.ids()
+    for use in (
+        check,
+        timed.access.watch(key),
+        lambda: timed.access.authenticate(secret),
+        lambda: timed.access.session(token),
+        lambda: timed.access.follow_link(link),
+        lambda: timed.access.create(account="default", role=Role.READER, by="x", by_key=key_id),
+    ):
+        with pytest.raises(NotAuthenticated):
+            use()
+    timed.access.write_last_use()
+    with pytest.raises(NotFound):
+        timed.access.revoke(key_id, account="default", by="tests")
+    with timed.access._changes.use() as connection:
+        assert fetch(connection, "PRAGMA foreign_key_check") == []
+        assert not fetch(connection, "SELECT 1 FROM session UNION ALL SELECT 1 FROM link")
+
+
+def test_a_clock_that_is_not_trusted_drops_no_key(timed: Timed) -> None:
+    """By one that is years ahead nearly all have ended."""
+    keys = [timed.key(seconds=1_000)[0] for _ in range(5)]
+    right = timed.now
+    note_clock(timed.data, NotedClock(right, 5.0))
+    timed.now += 10**6 * SECOND_US
+    keys.append(timed.key()[0])
+    assert timed.ids() == keys
+    note_clock(timed.data, NotedClock(timed.now))
+    keys.append(timed.key()[0])
+    assert timed.ids() == keys[2:]
+
+
+def test_what_an_account_lists_is_bounded(tenant: Tenant, access: Access) -> None:
+    """However many keys were made to end at once, and were listed by an earlier version."""
+    now = clock()
+    rows = [
+        (ulid.make((now + number) << 11, bytes(10)), b"%s %d" % (tenant.account.encode(), number),
+         tenant.account, "reader", "", 0, now, now + 1)
+        for number in range(limits.KEYS_ENDED_MAX + 500)
+    ]  # fmt: skip
+    admin = tenant.admin
+    with access._changing() as connection:
+        connection.executemany(QUERIES["add_key"], rows)
+    assert len(admin.get(KEYS).json()["apiKeys"]) == len(rows) + 1
+    new = admin.post(KEYS, json={"role": "reader"}).json()["id"]
+    listed = [key["id"] for key in admin.get(KEYS).json()["apiKeys"]]
+    assert len(listed) == limits.KEYS_ENDED_MAX + 2
+    assert new in listed
+    assert {row[0] for row in rows[-limits.KEYS_ENDED_MAX :]} <= set(listed)
+
+
+@pytest.mark.parametrize("query", ["keys_of", "count_working_keys", "drop_ended_keys", "key_by_id"])
+def test_no_key_of_another_account_is_looked_at(alone: Access, query: str) -> None:
+    made(alone)
+    with alone._connection.use() as connection:
+        bindings = ["default", "x", 0][: QUERIES[query].count("?") or 1]
+        plan = fetch(connection, f"EXPLAIN QUERY PLAN {QUERIES[query]}", bindings)
+    assert plan
+    assert not [step[-1] for step in plan if str(step[-1]).startswith("SCAN")], plan
+
+
+def test_keys_of_an_older_format_are_kept(tmp_path: Path) -> None:
+    with contextmanager(opened)(tmp_path / "data") as access:
+        key_id, secret = made(access)
+    control = apsw.Connection(str(tmp_path / "data" / "control.db"))
+    fetch(control, "DROP INDEX api_key_of_account")
+    fetch(control, "PRAGMA user_version = 1")
+    control.close()
+    with contextmanager(opened)(tmp_path / "data") as access:
+        assert access.authenticate(secret).id == key_id
+        assert [key.id for key in access.keys("default")] == [key_id]
+        with access._connection.use() as connection:
+            assert one(connection, "PRAGMA user_version") == len(MIGRATIONS)
+            assert "api_key_of_account" in str(fetch(connection, "SELECT name FROM sqlite_schema"))
 
 
 def test_an_expiry_is_shown_as_it_was_asked(alone: Access) -> None:

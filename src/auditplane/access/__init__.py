@@ -52,7 +52,7 @@ from auditplane.store.sqlite.database import (
     one,
     translated,
 )
-from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, write_secret
+from auditplane.store.sqlite.folder import ACCOUNT_NAME, DataFolder, may_expire, write_secret
 from auditplane.store.sqlite.syncing import Syncs, locked, shared_bytes
 from auditplane.times import SECOND_US, format_us
 
@@ -149,16 +149,16 @@ class Access:
         It asks the database only when any key has changed. For one thread at a time.
         """
         seen = b""
-        current = key
+        current: Key | None = key
 
         def check() -> None:
             nonlocal seen, current
             version = self._shared[VERSION]
             if version != seen or version == IN_CHANGE:
                 with translated(self._path.parent), self._mutex, self._connection.use() as connection:
-                    (row,) = fetch(connection, QUERIES["key_of_any_account"], (key.id,))
-                current, seen = key_of(row), version
-            if not current.works_at(self._clock()):
+                    rows = fetch(connection, QUERIES["key_of_any_account"], (key.id,))
+                current, seen = key_of(rows[0]) if rows else None, version
+            if current is None or not current.works_at(self._clock()):
                 raise NotAuthenticated("The API key has expired, or was revoked, meanwhile.")
 
         return check
@@ -283,6 +283,8 @@ class Access:
         with translated(self._path.parent):
             self._changes.check_file()
             with closing(connect(self._path, durable=False)) as connection:
+                if account is None:
+                    return [key_of(row) for row in fetch(connection, QUERIES["keys"])]
                 return [key_of(row) for row in fetch(connection, QUERIES["keys_of"], (account,))]
 
     def key(self, key_id: str, account: str) -> Key:
@@ -345,12 +347,23 @@ class Access:
                 )
             fetch(connection, QUERIES["add_account"], (account, now))
             fetch(connection, QUERIES["add_key"], row)
+            self._drop_ended(connection, account, now)
             if keep_at is not None:
                 write_secret(keep_at, secret)
             return key
 
         is_new = not self._rows("account", (account,))
         return self._change(account, "Created", by, by_key, added, may_begin=is_new), secret
+
+    def _drop_ended(self, connection: apsw.Connection, account: str, now_us: int) -> None:
+        """Drops keys of an account that ended, but for the last ones; by a wrong clock none has.
+
+        The trail still tells of them.
+        """
+        if may_expire(self._folder.path, now_us):
+            dropped = fetch(connection, QUERIES["drop_ended_keys"], (account, now_us, limits.KEYS_ENDED_MAX))
+            connection.executemany(QUERIES["drop_sessions_of"], dropped)
+            connection.executemany(QUERIES["drop_links_of"], dropped)
 
     def revoke(self, key_id: str, *, account: str, by: str, by_key: str = SYSTEM) -> Key:
         """Revokes a key of an account; raises NotFound when it has none of that id, and Conflict."""

@@ -11,7 +11,10 @@ SELECT id, account, role, description, envelope, created_us, expires_us, revoked
 FROM api_key WHERE id = ?;
 -- name: keys_of
 SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
-FROM api_key WHERE ?1 IS NULL OR account = ?1 ORDER BY id;
+FROM api_key WHERE account = ? ORDER BY id;
+-- name: keys
+SELECT id, account, role, description, envelope, created_us, expires_us, revoked_us, last_used_us
+FROM api_key ORDER BY id;
 -- name: count_working_keys
 SELECT count(*) FROM api_key
 WHERE account = ?1 AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > ?2);
@@ -30,6 +33,12 @@ INSERT INTO api_key (id, hash, account, role, description, envelope, created_us,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 -- name: revoke_key
 UPDATE api_key SET revoked_us = ?1 WHERE id = ?2 AND revoked_us IS NULL;
+-- name: drop_ended_keys
+DELETE FROM api_key WHERE id IN (
+    SELECT id FROM api_key WHERE account = ?1 AND (revoked_us IS NOT NULL OR expires_us <= ?2)
+    ORDER BY min(coalesce(revoked_us, expires_us), coalesce(expires_us, revoked_us)) DESC, id DESC
+    LIMIT -1 OFFSET ?3
+) RETURNING id;
 -- name: used_key
 UPDATE api_key SET last_used_us = max(coalesce(last_used_us, 0), ?1) WHERE id = ?2;
 -- name: drop_other_keys
@@ -44,6 +53,8 @@ FROM session JOIN api_key ON api_key.id = session.key_id WHERE session.hash = ?;
 INSERT INTO session (hash, key_id, created_us, expires_us) VALUES (?, ?, ?, ?);
 -- name: drop_session
 DELETE FROM session WHERE hash = ?;
+-- name: drop_sessions_of
+DELETE FROM session WHERE key_id = ?;
 -- name: drop_ended_sessions
 DELETE FROM session WHERE expires_us <= ?;
 -- name: drop_oldest_sessions
@@ -54,6 +65,8 @@ DELETE FROM session WHERE hash IN (
 INSERT INTO link (hash, key_id, expires_us) VALUES (?, ?, ?);
 -- name: take_link
 DELETE FROM link WHERE hash = ?1 AND expires_us > ?2 RETURNING key_id;
+-- name: drop_links_of
+DELETE FROM link WHERE key_id = ?;
 -- name: drop_ended_links
 DELETE FROM link WHERE expires_us <= ?;
 -- name: attempt_before

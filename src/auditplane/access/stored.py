@@ -96,7 +96,7 @@ def look_into(folder: Path, now_us: int) -> Control:
             check_format(connection, MIGRATIONS, str(path))
             return Control(
                 [row[0] for row in fetch(connection, QUERIES["accounts"])],
-                [key_of(row) for row in fetch(connection, QUERIES["keys_of"], (None,))],
+                [key_of(row) for row in fetch(connection, QUERIES["keys"])],
                 one(connection, QUERIES["count_sessions"], (now_us,)),
                 one(connection, QUERIES["count_attempts"], (now_us - attempts.WINDOW_US,)),
             )
