@@ -34,6 +34,7 @@ from auditplane.store.sqlite import sealing
 from auditplane.store.sqlite.account import AccountStore
 from auditplane.store.sqlite.database import connect, fetch, migrate, one
 from auditplane.store.sqlite.folder import DataFolder, hold
+from auditplane.store.sqlite.syncing import locked
 from auditplane.times import format_us
 from engine_model import (
     START_US,
@@ -324,6 +325,34 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't be used"):
         FreeFolder(tmp_path / "file")
+
+
+def test_who_opens_a_log_that_is_written_to_holds_up_nobody_else(tmp_path: Path) -> None:
+    """Another process writes to it for long; what two threads open at once is opened once."""
+    folder = FreeFolder(tmp_path)
+    for name in ("busy", "other"):
+        AccountStore(tmp_path / "accounts" / f"{name}.db").close()
+    lock = os.open(tmp_path / "accounts" / "busy.lock", os.O_RDWR)
+    stores: list[AccountStore] = []
+
+    def borrow() -> None:
+        with folder.account("busy") as store:
+            stores.append(store)
+
+    waiting = [threading.Thread(target=borrow) for _ in range(2)]
+    with locked(lock):
+        for thread in waiting:
+            thread.start()
+        for _ in range(3):
+            with folder.account("other") as store:
+                assert store.size() == 0
+        assert not stores
+    for thread in waiting:
+        thread.join()
+    assert len(stores) == 2
+    assert stores[0] is stores[1]
+    os.close(lock)
+    folder.close()
 
 
 # Formats.

@@ -60,6 +60,7 @@ class DataFolder:
         self._mutex = threading.Lock()
         self._open: OrderedDict[str, AccountStore] = OrderedDict()
         self._in_use: dict[str, int] = {}
+        self._opening: dict[str, threading.Lock] = {}
 
     def accounts(self) -> list[str]:
         """The names of the accounts that have a log."""
@@ -114,14 +115,26 @@ class DataFolder:
         if not ACCOUNT_NAME.fullmatch(name):
             raise NotFound(f"{name!r} is not the name of an account.")
         with self._mutex:
-            store = self._open.pop(name, None)
-            if store is None:
-                if not may_begin and not self.has_log(name):
-                    raise LogMissing(told_of_missing_log(self.path, name))
-                store = AccountStore(self._accounts / f"{name}.db")
-            self._open[name] = store
-            self._in_use[name] = self._in_use.get(name, 0) + 1
-            return store
+            if name in self._open:
+                return self._lent(name)
+            opening = self._opening.setdefault(name, threading.Lock())
+        # Who opens a log waits for whoever writes to it; others need not wait for that.
+        with opening:
+            with self._mutex:
+                if name in self._open:
+                    return self._lent(name)
+            if not may_begin and not self.has_log(name):
+                raise LogMissing(told_of_missing_log(self.path, name))
+            store = AccountStore(self._accounts / f"{name}.db")
+            with self._mutex:
+                self._open[name] = store
+                return self._lent(name)
+
+    def _lent(self, name: str) -> AccountStore:
+        """An open store, which is in use once more."""
+        self._open.move_to_end(name)
+        self._in_use[name] = self._in_use.get(name, 0) + 1
+        return self._open[name]
 
     def _give_back(self, name: str) -> None:
         with self._mutex:
