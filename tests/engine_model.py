@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from itertools import chain, pairwise
 from multiprocessing.connection import Connection
@@ -32,6 +33,7 @@ from auditplane.render import Form
 from auditplane.store import Hold, Member, Stored
 from auditplane.store.sqlite import (
     block,
+    counting,
     forgetting,
     sealing,
 )
@@ -213,6 +215,13 @@ def most_frequent(events: Iterable[Event], member: Member) -> list[tuple[str, in
     """The values of a member and their counts, most frequent first."""
     counts = Counter(text for event in events if (text := value_of(event, member)))
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def has_many(events: Iterable[Event], member: Member) -> bool:
+    """Whether events have more values of a member than are counted; to have no name is one."""
+    if member is Member.CONFIGURATION:
+        events = (event for event in events if event.configuration is not None)
+    return len({value_of(event, member) for event in events}) > counting.VALUES_COUNTED_MAX
 
 
 class Model:
@@ -457,7 +466,7 @@ class Model:
         """All that is counted, against counting one by one."""
         found = overview.overview(store, query, stacked=stacked, buckets_max=buckets_max)
         events = self.events(query)
-        is_sample = bool(query.names or query.words)
+        is_sample = bool(query.names or query.words) or any(map(partial(has_many, events), overview.TOPS))
         counted = events[: overview.SAMPLE_EVENTS] if is_sample else events
         known = len(counted) == len(events) or not query.words
         assert (found.counted, found.matches) == (len(counted), len(events) if known else None), query
@@ -477,10 +486,10 @@ class Model:
         assert {text: list(row) for text, row in found.series.items()} == series
 
     def check_suggestions(self, store: AccountStore, member: Member, text: str) -> None:
-        """The values that are there, most frequent first; names may be missing, as only so many are kept."""
+        """The values that are there, most frequent first; some may be missing where only so many are kept."""
         found = overview.suggestions(store, member, text)
         due = [pair for pair in most_frequent(self.events(Query()), member) if fold(text) in fold(pair[0])]
-        if member is Member.NAME:
+        if member is Member.NAME or has_many(self.events(Query()), member):
             assert all(count <= dict(due)[each] for each, count in found)
         else:
             assert found == due[:10]

@@ -9,6 +9,7 @@ from auditplane.store.sqlite import (
     account,
     block,
     columns,
+    counting,
     finder,
     forgetting,
     postings,
@@ -23,7 +24,8 @@ _OWNERS: Final[dict[ModuleType, str]] = {
     "REPACK_ROWS_MAX REPACK_BYTES SEAL_BYTES JOINED_PIECES WAL_BYTES_TO_COPY WAL_BYTES_MAX FREE_PAGES_KEPT",
     columns: "PIECE_EVENTS",
     values: "NAMES_MAX",
-    overview: "SAMPLE_EVENTS",
+    counting: "VALUES_COUNTED_MAX CELLS_KEPT_MAX MERGED_AT_ONCE",
+    overview: "SAMPLE_EVENTS TEXTS_AT_ONCE",
     block: "BLOCK_EVENTS FRAME_EVENTS BLOCK_BYTES",
     reader: "TAIL_ROWS_MAX BLOCKS_MAX CANDIDATE_BLOCKS_FIRST CANDIDATE_BLOCKS_MAX TERM_KEYS_MIN "
     "TERM_KEYS_MAX FEW_MATCHES FEW_BLOCKS ENTRY_ROWS_MAX DOC_BYTES_TYPICAL STEP_BYTES",

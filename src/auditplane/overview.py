@@ -2,7 +2,7 @@
 
 Counts are exact where the columns hold the filters. They hold no words and not all names of resources: for
 these the newest SAMPLE_EVENTS matches are read, for about SAMPLE_SECONDS, and the answer says how many it is
-made from.
+made from. So it is where a member that is counted has more values than `counting` holds in memory.
 """
 
 import time
@@ -19,12 +19,13 @@ from auditplane.store.sqlite.account import AccountStore
 from auditplane.times import DAY_US, SECOND_US, parse_rfc3339
 
 if TYPE_CHECKING:
-    from auditplane.store.sqlite.counting import Sums
+    from auditplane.store.sqlite.counting import Counted
 
 SAMPLE_EVENTS: Final = 10_000
 SAMPLE_SECONDS: Final = 1.0
 SERIES_MAX: Final = 8
 TOPS_MAX: Final = 10
+TEXTS_AT_ONCE: Final = 1_000
 BUCKETS_MAX: Final = 120
 TOPS: Final = (Member.USER, Member.CONFIGURATION, Member.KIND, Member.ACTION)
 
@@ -76,8 +77,10 @@ def overview(
         if bounds is None:
             return _nothing()
         width, starts = buckets(*bounds, buckets_max)
-        sums = view.count(starts, stacked)
-        return _made(sums, sums.events, stacked, bounds, (width, starts), view.texts)
+        counted = view.count(starts, stacked)
+        if not counted.is_over:
+            return _made(counted, counted.events, stacked, bounds, (width, starts), view.texts)
+    return _of_sample(store, query, stacked, buckets_max, counted.events)
 
 
 def suggestions(
@@ -109,20 +112,25 @@ def _nothing() -> Overview:
     return Overview(0, 0, WIDTHS_US[0], (), {}, dict.fromkeys(TOPS, ()), None, None)
 
 
-def _of_sample(store: AccountStore, query: Query, stacked: Member, buckets_max: int) -> Overview:
-    """That of the newest matches, as far as they are read."""
+def _of_sample(
+    store: AccountStore, query: Query, stacked: Member, buckets_max: int, matches: int | None = None
+) -> Overview:
+    """That of the newest matches, as far as they are read; `matches` is how many there are, if known."""
     from auditplane.store.sqlite.counting import count_events
 
     events, is_whole = _newest(store, query)
-    matches = len(events) if is_whole else None if query.words else reader.count_matching(store, query)
+    if is_whole:
+        matches = len(events)
+    elif matches is None and not query.words:
+        matches = reader.count_matching(store, query)
     if not events:
         return replace(_nothing(), matches=matches)
     moments = [parse_rfc3339(event.timestamp or "") for event in events]
     bounds = min(moments), max(moments)
     width, starts = buckets(*bounds, buckets_max)
     with store.snapshot() as connection:
-        sums, texts = count_events(connection, events, starts, stacked)
-        return _made(sums, matches, stacked, bounds, (width, starts), texts)
+        counted, texts = count_events(connection, events, starts, stacked)
+        return _made(counted, matches, stacked, bounds, (width, starts), texts)
 
 
 def _newest(store: AccountStore, query: Query) -> tuple[list[Event], bool]:
@@ -145,41 +153,45 @@ def _decoded(steps: Iterator[list[bytes]]) -> Iterator[Event | None]:
 
 
 def _made(
-    sums: "Sums",
+    counted: "Counted",
     matches: int | None,
     stacked: Member,
     bounds: tuple[int, int],
     chart: tuple[int, Sequence[int]],
     texts_of: Callable[[Sequence[int]], dict[int, str]],
 ) -> Overview:
-    # A configuration may have no name, only a version: that is none to show.
-    tops = {member: sums.top(member, TOPS_MAX + 1) for member in TOPS}
-    texts = texts_of([value_id for found in tops.values() for value_id, _ in found])
-    named = {
-        member: sorted(
-            ((texts[value_id], count, value_id) for value_id, count in found if texts[value_id]),
-            key=_by_count,
-        )
-        for member, found in tops.items()
-    }
+    named = {member: _named(counted.top(member, TOPS_MAX + 1), texts_of) for member in TOPS}
     shown = named[stacked][:SERIES_MAX]
     width, starts = chart
-    *rows, others = sums.series([value_id for _, _, value_id in shown], len(starts))
+    *rows, others = counted.series([value_id for _, _, value_id in shown])
     series: dict[str, Sequence[int]] = {text: row for (text, _, _), row in zip(shown, rows, strict=True)}
     if any(others):
         series[""] = others
     return Overview(
         matches=matches,
-        counted=sums.events,
+        counted=counted.events,
         bucket_us=width,
         starts_us=starts,
         series=series,
-        tops={
-            member: [(text, count) for text, count, _ in found[:TOPS_MAX]] for member, found in named.items()
-        },
+        tops={member: [(text, count) for text, count, _ in found] for member, found in named.items()},
         oldest_us=bounds[0],
         newest_us=bounds[1],
     )
+
+
+def _named(
+    found: Sequence[tuple[int, int]], texts_of: Callable[[Sequence[int]], dict[int, str]]
+) -> list[tuple[str, int, int]]:
+    """The most frequent of some values with their texts, counts and numbers, of which some are in memory at a
+    time. A configuration may have no name, only a version: that is none to show."""
+
+    def named() -> Iterator[tuple[str, int, int]]:
+        for start in range(0, len(found), TEXTS_AT_ONCE):
+            some = found[start : start + TEXTS_AT_ONCE]
+            texts = texts_of([value_id for value_id, _ in some])
+            yield from ((texts[value_id], count, value_id) for value_id, count in some if texts[value_id])
+
+    return nsmallest(TOPS_MAX, named(), key=_by_count)
 
 
 def _most_frequent(value: tuple[str, int]) -> tuple[int, str]:

@@ -5,7 +5,7 @@ get their turn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Protocol, TypeAlias
@@ -27,6 +27,9 @@ from auditplane.times import parse_rfc3339
 
 COUNTED: Final = (USER, CONFIGURATION, KIND, ACTION)
 ALL: Final = slice(None)
+VALUES_COUNTED_MAX: Final = 100_000
+CELLS_KEPT_MAX: Final = 200_000
+MERGED_AT_ONCE: Final = 65_536
 
 TextsOf: TypeAlias = Callable[[Sequence[int]], dict[int, str]]
 """Gives the texts of the numbers of values."""
@@ -81,60 +84,109 @@ class Others:
         return self._us
 
 
-class Sums:
-    """How many of what was counted have which values."""
+Found: TypeAlias = tuple[Part, Rows, int, tuple[int, int]]
+"""Some rows of a part, how many they are, and two times between which they lie."""
 
-    def __init__(self) -> None:
+
+class Counts:
+    """How many events have which numbers. Once there are more than `at_most` of them, nothing is added."""
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._numbers, self._sums = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._added: list[tuple[Numbers, Numbers]] = []
+        self._waiting = 0
+        self._is_over = False
+
+    def add(self, numbers: Numbers, counts: Numbers) -> None:
+        """Counts some numbers, of which each is there once."""
+        if not self._is_over:
+            self._added.append((numbers, counts))
+            self._waiting += len(numbers)
+            if self._waiting > max(MERGED_AT_ONCE, len(self._numbers)):
+                self._merge()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are more numbers than it holds, so that counts are too small, and numbers missing."""
+        self._merge()
+        return self._is_over
+
+    def all(self) -> tuple[Numbers, Numbers]:
+        """The numbers, ascending, and their counts."""
+        self._merge()
+        return self._numbers, self._sums
+
+    def _merge(self) -> None:
+        if self._added:
+            numbers = np.concatenate([self._numbers, *(numbers for numbers, _ in self._added)])
+            counts = np.concatenate([self._sums, *(counts for _, counts in self._added)])
+            self._added, self._waiting = [], 0
+            self._numbers, places = np.unique(numbers, return_inverse=True)
+            self._sums = np.zeros(len(self._numbers), np.int64)
+            np.add.at(self._sums, places, counts)
+            self._is_over = len(self._numbers) > self._at_most
+
+
+class Counted:
+    """Events by the values that they have, and those of one member also by the buckets they lie in.
+
+    These begin at some times, ascending. `found` gives what is counted, and may be asked again.
+    """
+
+    def __init__(self, found: Callable[[], Iterable[Found]], starts: Sequence[int], stacked: Member) -> None:
         self.events = 0
-        self._sums = {column: np.zeros(1_024, np.int64) for column in COUNTED}
-        self._cells: list[tuple[int, Numbers, Numbers]] = []
+        self._found, self._buckets = found, _Buckets(starts, COLUMN_OF[stacked])
+        self._sums = {column: Counts(VALUES_COUNTED_MAX) for column in COUNTED}
+        self._cells = Counts(CELLS_KEPT_MAX)
+        for part, rows, events, bounds in found():
+            self.events += events
+            for column, sums in self._sums.items():
+                _add(sums, part, rows, column)
+            self._buckets.add(self._cells, part, rows, bounds)
 
-    def add(self, part: Part, rows: Rows, events: int) -> None:
-        """Counts some rows of a part."""
-        self.events += events
-        for column in COUNTED:
-            ids = part.ids(column)
-            if isinstance(rows, slice) and rows == ALL:
-                counts = part.counts(column)
-            else:
-                counts = np.bincount(part.codes(column)[rows], minlength=len(ids))
-            sums = self._sums[column]
-            top = int(ids.max(initial=0))
-            if top >= len(sums):
-                sums = self._sums[column] = np.concatenate([sums, np.zeros(top * 2 - len(sums), np.int64)])
-            np.add.at(sums, ids, counts)
-
-    def add_cell(self, bucket: int, ids: Numbers, counts: Numbers) -> None:
-        """Counts values in a bucket."""
-        held = np.flatnonzero(counts)
-        self._cells.append((bucket, ids[held], counts[held]))
-
-    def __len__(self) -> int:
-        """No member has more values."""
-        return max(map(len, self._sums.values()))
+    @property
+    def is_over(self) -> bool:
+        """Whether a member has more than VALUES_COUNTED_MAX values, so that only `events` is right."""
+        return any(sums.is_over for sums in self._sums.values())
 
     def top(self, member: Member, at_most: int) -> list[tuple[int, int]]:
         """The most frequent values, by their numbers, with all as frequent as the last; and their counts."""
-        sums = self._sums[COLUMN_OF[member]].copy()
-        sums[NONE] = 0
-        held = np.flatnonzero(sums)
-        if len(held) > at_most:
-            least = np.partition(sums[held], -at_most)[-at_most]
-            held = held[sums[held] >= least]
-        return list(zip(held.tolist(), sums[held].tolist(), strict=True))
+        ids, sums = self._sums[COLUMN_OF[member]].all()
+        if len(ids) > at_most:
+            held = sums >= np.partition(sums, -at_most)[-at_most]
+            ids, sums = ids[held], sums[held]
+        return list(zip(ids.tolist(), sums.tolist(), strict=True))
 
-    def series(self, ids: Sequence[int], buckets: int) -> list[list[int]]:
+    def series(self, ids: Sequence[int]) -> list[list[int]]:
         """A count for each bucket of each of some values, and of all others together."""
-        table = np.zeros((len(ids) + 1, buckets), np.int64)
-        order = np.argsort(np.array(ids, np.int64), kind="stable")
-        ascending = np.array(ids, np.int64)[order]
-        beyond = np.append(ascending, -1)  # what is greater than all of them is none of them
-        for bucket, held, counts in self._cells:
-            at = np.searchsorted(ascending, held)
-            is_one = beyond[at] == held
-            np.add.at(table[:, bucket], order[at[is_one]], counts[is_one])
-            table[-1, bucket] += counts[~is_one].sum()
+        cells, size = self._cells, len(self._buckets.starts)
+        if cells.is_over:
+            cells = Counts((len(ids) + 1) * size)
+            only = np.array(ids, np.int64)
+            for part, rows, _, bounds in self._found():
+                self._buckets.add(cells, part, rows, bounds, only)
+        table = np.zeros((len(ids) + 1, size), np.int64)
+        numbers, counts = cells.all()
+        held, buckets = np.divmod(numbers, size)
+        others = np.ones(len(held), bool)
+        for line, value_id in enumerate(ids):
+            is_one = held == value_id
+            table[line, buckets[is_one]] = counts[is_one]
+            others &= ~is_one
+        np.add.at(table[-1], buckets[others], counts[others])
         return [[int(count) for count in row] for row in table]
+
+
+def _add(sums: Counts, part: Part, rows: Rows, column: int) -> None:
+    """Counts the values of a column that some rows of a part have."""
+    ids = part.ids(column)
+    if isinstance(rows, slice) and rows == ALL:
+        counts = part.counts(column)
+    else:
+        counts = np.bincount(part.codes(column)[rows], minlength=len(ids))
+    held = np.flatnonzero((counts > 0) & (ids != NONE))
+    sums.add(ids[held], counts[held])
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,30 +355,42 @@ class View:
             best = us if best is None else sign * min(sign * best, sign * us)
         return best
 
-    def count(self, starts: Sequence[int], stacked: Member) -> Sums:
+    def count(self, starts: Sequence[int], stacked: Member) -> Counted:
         """Counts all matches, the stacked member also by the buckets that begin at some times, ascending."""
-        sums = Sums()
-        buckets = _Buckets(starts, COLUMN_OF[stacked])
+        return Counted(self._found, starts, stacked)
+
+    def _found(self) -> Iterator[Found]:
+        """What matches of each piece, and of the tail."""
         for header in self._pieces:
             part = Columns(self._connection, header)
             rows = self._rows(part)
             if rows is not None:
                 is_whole = isinstance(rows, slice) and rows == ALL
-                sums.add(part, rows, header.count if is_whole else len(part.codes(USER)[rows]))
-                buckets.add(sums, part, rows, (header.low_us, header.high_us))
-        _add_others(sums, buckets, self._tail)
-        return sums
+                events = header.count if is_whole else len(part.codes(USER)[rows])
+                yield part, rows, events, (header.low_us, header.high_us)
+        yield from _whole(self._tail)
 
     def all_values(self, member: Member) -> Mapping[str, int]:
-        """All values of a member that matches have, and how many have each."""
-        sums = self.count((0,), member)
-        found = sums.top(member, len(sums))
-        texts = self.texts([value_id for value_id, _ in found])
-        return {texts[value_id]: count for value_id, count in found}
+        """The values of a member that matches have, and how many have each.
+
+        They are all when there are not more than VALUES_COUNTED_MAX.
+        """
+        sums = Counts(VALUES_COUNTED_MAX)
+        for part, rows, _, _ in self._found():
+            _add(sums, part, rows, COLUMN_OF[member])
+        ids, counts = (numbers.tolist() for numbers in sums.all())
+        texts = self.texts(ids)
+        return {texts[value_id]: count for value_id, count in zip(ids, counts, strict=True)}
 
     def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The texts of some numbers."""
-        return columns.texts(self._connection, ids) | self._texts
+        return _texts(self._connection, ids, self._texts)
+
+
+def _texts(connection: apsw.Connection, ids: Sequence[int], others: Mapping[int, str]) -> dict[int, str]:
+    """The texts of some numbers, of which others are not stored."""
+    stored = columns.texts(connection, ids)
+    return stored | {value_id: others[value_id] for value_id in ids if value_id in others}
 
 
 def _bound(header: Header, newest: bool) -> int:
@@ -358,35 +422,49 @@ class _Buckets:
     starts: Sequence[int]
     column: int
 
-    def add(self, sums: Sums, part: Part, rows: Rows, bounds: tuple[int, int]) -> None:
-        """Counts some rows of a part that lie between two times."""
+    def add(
+        self, cells: Counts, part: Part, rows: Rows, bounds: tuple[int, int], only: Numbers | None = None
+    ) -> None:
+        """Counts some rows of a part that lie between two times, each value in each bucket.
+
+        All values but `only` these are one, if they are given.
+        """
         ids = part.ids(self.column)
         first, last = np.searchsorted(self.starts, bounds, "right") - 1
         if first == last and isinstance(rows, slice) and rows == ALL:
-            sums.add_cell(int(first), ids, part.counts(self.column))
+            self._add_cell(cells, int(first), ids, part.counts(self.column), only)
             return
         codes, us = part.codes(self.column)[rows], part.us()[rows]
         cuts = [0, *np.searchsorted(us, self.starts[first + 1 : last + 1]).tolist(), len(us)]
         for bucket, (start, end) in enumerate(pairwise(cuts), int(first)):
             if start < end:
-                sums.add_cell(bucket, ids, np.bincount(codes[start:end], minlength=len(ids)))
+                counts = np.bincount(codes[start:end], minlength=len(ids))
+                self._add_cell(cells, bucket, ids, counts, only)
+
+    def _add_cell(
+        self, cells: Counts, bucket: int, ids: Numbers, counts: Numbers, only: Numbers | None
+    ) -> None:
+        held = counts > 0
+        if only is not None:
+            told = held & np.isin(ids, only)
+            cells.add(np.array([NONE * len(self.starts) + bucket]), counts[held & ~told].sum(keepdims=True))
+            held = told
+        cells.add(ids[held] * len(self.starts) + bucket, counts[held])
 
 
-def _add_others(sums: Sums, buckets: _Buckets, others: Others) -> None:
+def _whole(others: Others) -> Iterator[Found]:
     us = others.us()
     if len(us):
-        sums.add(others, ALL, len(us))
-        buckets.add(sums, others, ALL, (int(us[0]), int(us[-1])))
+        yield others, ALL, len(us), (int(us[0]), int(us[-1]))
 
 
 def count_events(
     connection: apsw.Connection, events: Sequence[Event], starts: Sequence[int], stacked: Member
-) -> tuple[Sums, TextsOf]:
+) -> tuple[Counted, TextsOf]:
     """Counts events that are given as `View.count` does; and what gives the texts of numbers."""
     texts: dict[int, str] = {}
-    sums = Sums()
-    _add_others(sums, _Buckets(starts, COLUMN_OF[stacked]), Others(connection, events, texts))
-    return sums, lambda ids: columns.texts(connection, ids) | texts
+    others = Others(connection, events, texts)
+    return Counted(lambda: _whole(others), starts, stacked), lambda ids: _texts(connection, ids, texts)
 
 
 def values_holding(
