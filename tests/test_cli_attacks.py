@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -79,6 +80,24 @@ def test_no_name_of_an_account_is_a_path(
         assert told is None if command == "keys list" else told, name  # it lists none
         assert told is None or "account" in told or told.startswith("exit "), told
         assert files(folder) == before, name
+
+
+def test_no_hold_commands_a_terminal(tmp_path: Path) -> None:
+    """It may be on any user that events may have, and lines of his own would look like other holds."""
+    data = made_folder(tmp_path / "data")
+    user = "ann\nforged\t\u202egnp.exe\u2028x"
+    placed = run("hold", "place", "--data", data, "--reason", "case 4711", "--user", user)
+    listed = run("hold", "list", "--data", data)
+    narrow = run("hold", "list", "--data", data, env={"COLUMNS": "80"})
+    (hold,) = json.loads(run("hold", "list", "--data", data, "-o", "json").stdout)
+    assert hold["user"] == user
+    lifted = run("hold", "lift", hold["id"], "--data", data)
+    for ran in (placed, listed, narrow, lifted):
+        assert ran.returncode == 0, ran.stderr
+        assert all(map(str.isprintable, ran.stdout.split("\n")))
+    for ran in (placed, listed, lifted):
+        assert r"the events of ann forged \u202egnp.exe x" in ran.stdout
+    assert not re.search("^ *forged", listed.stdout + narrow.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 import msgspec
 
 from auditplane import render
+from auditplane.cli.output import on_one_line
 from auditplane.errors import InvalidInput
 from auditplane.event import Event, decode_docs
 
@@ -226,18 +227,7 @@ def _row(event: Event) -> tuple[str, ...]:
         event.configuration or "",
         event.description or "",
     )
-    return (time, *map(_shown, texts))
-
-
-def _shown(text: str) -> str:
-    """A text on one line, in which nothing acts on a terminal or turns its direction."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _stand_in(char) for char in text)
-
-
-def _stand_in(char: str) -> str:
-    return " " if char.isspace() else char.encode("unicode_escape").decode()
+    return (time, *map(on_one_line, texts))
 
 
 def _cells(text: str) -> int:

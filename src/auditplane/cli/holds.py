@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from auditplane import ulid
 from auditplane.cli.filters import DATE_HELP, Date
 from auditplane.cli.folders import Data, Whose, opened_account
-from auditplane.cli.output import Layout, Output, print_fitting
+from auditplane.cli.output import Layout, Output, on_one_line, print_fitting
 from auditplane.event import DEFAULT_ACCOUNT
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def place(
     if output == "json":
         print(json.dumps(keeping.shown_hold(hold), indent=2))
     else:
-        print(f"Placed the hold {hold.id} on {keeping.covered(hold)}.")
+        print(f"Placed the hold {hold.id} on {on_one_line(keeping.covered(hold))}.")
 
 
 @app.command
@@ -74,7 +74,7 @@ def lift(
     if output == "json":
         print(json.dumps(keeping.shown_hold(hold), indent=2))
     else:
-        print(f"Lifted the hold {hold.id} on {keeping.covered(hold)}.")
+        print(f"Lifted the hold {hold.id} on {on_one_line(keeping.covered(hold))}.")
 
 
 @app.command(name="list")
@@ -105,8 +105,9 @@ def _print_table(holds: "Sequence[Hold]") -> None:
     wide, lower = [], []
     for hold in holds:
         placed = format_us(hold.placed_us)[:16].replace("T", " ")
-        wide.append((hold.id, covered(hold), hold.reason, placed, hold.placed_by))
-        lower.append((f"{hold.id}\n{hold.reason}", covered(hold), placed[:10], hold.placed_by))
+        covers, reason, by = map(on_one_line, (covered(hold), hold.reason, hold.placed_by))
+        wide.append((hold.id, covers, reason, placed, by))
+        lower.append((f"{hold.id}\n{reason}", covers, placed[:10], by))
     both = "ID, REASON"
     print_fitting(
         (

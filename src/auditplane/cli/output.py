@@ -26,6 +26,17 @@ def check_file(name: str) -> None:
         raise InvalidConfig(f"{name} is not the name of a file; write ./{name} if it is.")
 
 
+def on_one_line(text: str) -> str:
+    """A text on one line, in which nothing acts on a terminal or turns its direction."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _stand_in(char) for char in text)
+
+
+def _stand_in(char: str) -> str:
+    return " " if char.isspace() else char.encode("unicode_escape").decode()
+
+
 def print_table(columns: Sequence[str], rows: Rows) -> None:
     """Prints a short table for people, as wide as the terminal; of any width where there is none."""
     table = _table(columns, rows)
