@@ -96,6 +96,18 @@ def test_a_new_key_is_shown_where_the_list_of_all_has_no_room(large: Tenant, hea
     assert large.client(secret).get("/v1/audit-events/count").status_code == 200
 
 
+def test_a_row_has_the_beginning_of_a_long_description(tenant: Tenant, access: Access) -> None:
+    """Thrice as long a page would say no more; the event's own page says it all."""
+    text = "x" * limits.DESCRIPTION_CHARS_MAX
+    (event_id,) = tenant.record(event(description=text))
+    person = tenant.client(None, **cookie(access.open_session(tenant.key("reader")[1])[0]))
+    beginning = "x" * 511 + "…"
+    rows = person.get("/").text
+    assert rows.count(beginning) == 2
+    assert rows.count("x" * 512) == 0
+    assert text in person.get(f"/events/{event_id}", headers={"HX-Request": "true"}).text
+
+
 def test_a_page_that_is_read_slowly_breaks_off_when_its_session_ends(large: Tenant, access: Access) -> None:
     token, _ = access.open_session(large.key("admin")[1])
     size = len(large.client(None, **cookie(token)).get("/").content)

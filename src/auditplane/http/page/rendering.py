@@ -122,6 +122,7 @@ _GLOBALS: Final[Mapping[str, Any]] = {
     # Where the server is: what a request says of that is not believed. The browser knows (static/copying.js).
     "SERVER": "https://SERVER",
     "FEW_EVENTS": 3,  # so few are those of keys, and somebody looks for how to begin
+    "ROW_CHARS": 512,  # of a description in the table; the event's own page has all of it
     "asset": assets.url,
     "format_us": format_us,
     "length_of": texts.length,
