@@ -19,6 +19,7 @@ import pytest
 from auditplane import backup, config, keeping, log
 from auditplane.access import Access
 from auditplane.access.key import Role
+from auditplane.access.stored import SYNCS_AT
 from auditplane.doctor import Finding, Level, Look, examine_folder, examine_settings, place
 from auditplane.errors import InvalidConfig, NotAuthenticated
 from auditplane.event import Rules, parse
@@ -645,7 +646,8 @@ def test_what_was_noted_beside_a_log_is_told(data: Path) -> None:
     assert "The disk failed" in only(look(data), Level.WARN, "disk").what
     (data / "accounts" / "default.lock").write_bytes(b"\0\0")
     version = (data / "control.version").read_bytes()
-    (data / "control.version").write_bytes(version[:-1] + b"!")
+    failed = SYNCS_AT + 1
+    (data / "control.version").write_bytes(version[:failed] + b"!" + version[failed + 1 :])
     assert "a change of API keys" in only(look(data), Level.WARN, "disk").what
     (data / "control.version").write_bytes(version)
     keep_verified(data, "default", Verified(clock(), 301, True, 3))

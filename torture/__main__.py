@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same attacks as another time")
     parser.add_argument("--cuts", type=int, default=20_000)
     parser.add_argument(
-        "--faults", type=int, default=5_500, help="of a session; all but those of most writes by default"
+        "--faults", type=int, default=6_500, help="of a session; all but those of most writes by default"
     )
     parser.add_argument(
         "--calls", nargs="*", default=faults.CALLS, choices=faults.CALLS, help="that fail; all by default"

@@ -275,7 +275,7 @@ def note_clock(path: Path, known: NotedClock) -> None:
 def noted_clock(path: Path) -> NotedClock | None:
     """What a server has noted of the clock, if one has."""
     try:
-        at, *distrusted = (path / CLOCK_FILE).read_text("ascii").split()
+        at, *distrusted = (path / CLOCK_FILE).read_text("utf-8").split()
         return NotedClock(parse_rfc3339(at), *map(int, distrusted[:1]))
     except (OSError, ValueError):
         return None
