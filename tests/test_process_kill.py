@@ -14,7 +14,7 @@ from server import start
 from tenants import EVENTS, Json, client
 from torture.kills import Crowd, check
 
-KILLS = 30
+KILLS = 20
 RECORDERS = 4
 
 

@@ -32,6 +32,7 @@ ACCOUNTS: Final = ("default", "other")
 RETENTION_DAYS: Final = 30
 USERS: Final = 5
 BESIDE_A_READER: Final = 0.3
+ROUNDS: Final = (6, 12)
 TRIES_MAX: Final = 60
 MIGRATION: Final = (
     "CREATE TABLE torture (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"
@@ -106,7 +107,7 @@ class Session:
         raise SystemExit(f"{work} does not succeed, though the disk does not fail any more")
 
     def _work(self) -> None:
-        for _ in range(self._chosen.randint(6, 12)):
+        for _ in range(self._chosen.randint(*ROUNDS)):
             name = self._chosen.choice(ACCOUNTS)
             self._step(partial(self.record, name))
             for _ in range(self._chosen.randrange(3)):
