@@ -45,7 +45,7 @@ ALWAYS: Final = [
 SAMPLE = re.compile(r"^(auditplane_\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 
 
-def eventually(check: Callable[[], bool], seconds: float = 15) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 60) -> None:
     """Returns once it holds."""
     deadline = time.monotonic() + seconds
     while not check():
