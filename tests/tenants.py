@@ -5,6 +5,7 @@ One server runs for all tests of a process. Each test gets an account of its own
 
 import contextlib
 import itertools
+import socket
 import ssl
 import time
 import uuid
@@ -219,3 +220,14 @@ def new_tenant(server: Server, access: Access) -> Iterator[Tenant]:
         yield made
     finally:
         made.close()
+
+
+def taken_to_the_end(reader: socket.socket) -> tuple[int, bool]:
+    """How many bytes still come, and whether the connection was broken off."""
+    taken = 0
+    try:
+        while part := reader.recv(1 << 16):
+            taken += len(part)
+    except ConnectionResetError:
+        return taken, True
+    return taken, False

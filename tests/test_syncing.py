@@ -84,16 +84,20 @@ store.close()
 tell("closed")
 os._exit(0)
 """
-RECORDED = """
+RECORDING = """
 while True:
     try:
         record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
     except Exception as error:
         tell("failed", error=str(error))
     else:
-        tell("recorded")
-        os._exit(0)
+        break
 """
+ENDED = """
+tell("recorded")
+os._exit(0)
+"""
+RECORDED = RECORDING + ENDED
 EVENT_ID = "01KJ9PWE001W00AAAAAAAAAAAA"
 # As if a kill had been waiting for the call to end.
 DIES = """
@@ -323,7 +327,8 @@ def test_it_would_be_lost_without_care(name: str, tmp_path: Path) -> None:
     assert not all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
 
 
-PARTLY_COPIED = """
+PARTLY_COPIED = (
+    """
 def copy(whole):
     try:
         store.checkpoint(whole=whole)
@@ -334,23 +339,17 @@ record(store, [spec(at) for at in range(60)])
 store.checkpoint(whole=True)
 record(store, [spec(at) for at in range(60)])
 with store.long_view() as view:
-    view.execute("SELECT size FROM log").fetchall()
+    store.size_in(view)
     record(store, [spec(at) for at in range(60)])
     tell("ready")
     copy(whole=False)
 for _ in range(3):
     copy(whole=True)
-while True:
-    try:
-        record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
-    except Exception as error:
-        tell("failed", error=str(error))
-    else:
-        break
-copy(whole=True)
-tell("recorded")
-os._exit(0)
 """
+    + RECORDING
+    + "copy(whole=True)"
+    + ENDED
+)
 
 
 def after_partial_copies(path: Path, careless: str = "") -> Iterator[Path]:

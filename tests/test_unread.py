@@ -13,7 +13,7 @@ from auditplane import limits
 from auditplane.access import Access
 from routes import cookie
 from server import Server
-from tenants import KEYS, Tenant, event, new_tenant, problems_of
+from tenants import KEYS, Tenant, event, new_tenant, problems_of, taken_to_the_end
 
 LONG: Final = "\U0001f600" * limits.NAME_CHARS_MAX
 HOLDS: Final = "/v1/holds"
@@ -114,11 +114,6 @@ def test_a_page_that_is_read_slowly_breaks_off_when_its_session_ends(large: Tena
     with closing(unread(large, "/", cookie(token))) as reader:
         assert b" 200 " in reader.recv(1_000)
         access.close_session(token)
-        taken, was_reset = 0, False
-        try:
-            while part := reader.recv(1 << 16):
-                taken += len(part)
-        except ConnectionResetError:
-            was_reset = True
+        taken, was_reset = taken_to_the_end(reader)
     assert was_reset
     assert taken < size
