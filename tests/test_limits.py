@@ -19,6 +19,8 @@ from auditplane import limits
 from docs_site import pages
 from server import Server, make_key, start
 from tenants import EVENTS, client, event, events, problems_of, recorded
+from torture import kept
+from torture.attackers import RECEIVE_BYTES
 from trails import big_trail
 
 SILENT: dict[str, bytes] = {
@@ -45,6 +47,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits for nobody."""
     settings = {
         "IDLE_SECONDS": "1",
+        "STALL_SECONDS": "3",
         "BODY_SECONDS": "1",
         "EVENTS_PER_MINUTE": "500",
         "READS_PER_MINUTE": "40",
@@ -117,6 +120,24 @@ def test_who_takes_the_end_of_an_answer_slowly_is_not_cut_off(hasty: Server) -> 
             assert part
             answer += part
             time.sleep(0.25)  # it takes eight seconds
+
+
+def test_what_nobody_reads_is_not_kept_for_long(hasty: Server) -> None:
+    """The server has closed the connection by then: the system would keep for it what was not taken."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        stopped = [stack.enter_context(socket.socket()) for _ in range(20)]
+        for each in stopped:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            each.connect(("127.0.0.1", hasty.port))
+            each.sendall(ask)
+        waiting = {each.getsockname() for each in stopped}
+        time.sleep(1)
+        assert waiting <= kept.peers(hasty.port)
+        deadline = time.monotonic() + 15
+        while waiting & kept.peers(hasty.port):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 def test_a_stranger_who_sends_a_form_slowly_is_not_waited_for_long(usual: Server) -> None:

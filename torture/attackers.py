@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from auditplane.limits import BODY_BYTES_MAX
-from torture import frames
+from torture import frames, kept
 from torture.http1 import CHUNK_BYTES, Ended, Line, Target
 
 CUT: Final = "cut off"
@@ -32,7 +32,6 @@ FORM: Final = "application/x-www-form-urlencoded"
 ADDRESSES: Final = 64
 RECEIVE_BYTES: Final = 4096
 MIB: Final = 1024 * 1024
-TCP_ESTABLISHED: Final = 1
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -410,12 +409,13 @@ async def stopped_readers(scene: Scene, number: int = 200, path: str = EVENTS) -
     """The whole trail, of which nothing is ever read."""
     began = time.monotonic()
     lines = [_stopped(scene.target, path, address(at)) for at in scene.part(number)]
-    waiting = set(lines)
+    waiting = {each.getsockname() for each in lines}
     while waiting and time.monotonic() < scene.until + scene.patience_seconds:
-        await asyncio.sleep(0.1)
-        for each in [each for each in waiting if _is_ended(each)]:
+        await asyncio.sleep(1.0)
+        ended = waiting - kept.peers(scene.target.port)
+        for _ in ended:
             scene.outcome.end(CUT, time.monotonic() - began)
-            waiting.remove(each)
+        waiting -= ended
     for _ in waiting:
         scene.outcome.end(OPEN, time.monotonic() - began)
     for each in lines:
@@ -441,11 +441,6 @@ def _stopped(target: Target, path: str, source: str) -> socket.socket:
     made.connect(("127.0.0.1", target.port))
     made.sendall(target.head("GET", path) + b"\r\n")
     return made
-
-
-def _is_ended(connection: socket.socket) -> bool:
-    """What the system says of a connection from which nothing is read."""
-    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
 
 
 # Bodies that do not come.

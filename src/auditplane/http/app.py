@@ -116,7 +116,7 @@ def build(config: Config) -> ASGIApp:
     lines = standard_error() if config.log_requests else None
     guarded = WithHeaders(Framed(app), hsts=config.tls_hsts)
     paths = {route.endpoint: route.path for route in served}
-    connections = Connections(config.port, config.connections, config.idle_seconds)
+    connections = Connections(config.port, config.connections, config.idle_seconds, config.stall_seconds)
     turnstile = Turnstile()
     measured = _Measured(guarded, paths, lines, connections, turnstile)
     return measured

@@ -6,8 +6,9 @@ after a while, and soon where there are nearly as many as there may be.
 It ends a body that was not finished as it should, but only once the reader has taken all that waits for it,
 and a reader of HTTP/1.0 could not tell that from a whole one. So the connection is reset.
 
-The system would keep megabytes for each reader who takes nothing or little, made for him at once. So what it
-keeps unsent is bounded before the first answer; later connections have that from the socket that listens.
+The system would keep megabytes for each reader who takes nothing or little, made for him at once, and for a
+quarter of an hour or more, even where the server below has closed the connection. So the bytes and the time
+are bounded before the first answer; later connections have that from the socket that listens.
 """
 
 import asyncio
@@ -83,8 +84,10 @@ class _Sending:
 class Connections:
     """Who is connected to a port of this process, and since when without a request; for one thread."""
 
-    def __init__(self, port: int, connections_max: int, idle_seconds: float) -> None:
+    def __init__(self, port: int, connections_max: int, idle_seconds: int, stall_seconds: int) -> None:
         self._port, self._max, self._idle_seconds = port, connections_max, idle_seconds
+        # A reader of a long answer may pause for longer than who asks for nothing.
+        self._unread_seconds = max(idle_seconds, stall_seconds)
         self._is_first = True
         self._busy: Counter[Peer] = Counter()
         self._idle_since: dict[Peer, float] = {}
@@ -94,7 +97,7 @@ class Connections:
         """A request of this peer is under way."""
         if self._is_first:
             self._is_first = False
-            _bound_unsent(self._port)
+            _bound_unsent(self._port, self._unread_seconds)
         self._busy[_peer(address)] += 1
 
     def end(self, address: Address) -> None:
@@ -158,14 +161,15 @@ def _sending(connection: socket.socket) -> _Sending:
     return _Sending(int.from_bytes(acknowledged, sys.byteorder), waits=waiting > 0)
 
 
-def _bound_unsent(port: int) -> None:
-    """Bounds what the system keeps unsent for each reader (tcp(7)), who is connected or who will be."""
+def _bound_unsent(port: int, unread_seconds: int) -> None:
+    """Bounds what the system keeps for each reader, now and later, and for how long it does (tcp(7))."""
     if sys.platform != "linux":
         return
     for copy in filter(None, map(_copy, _descriptors())):
         with copy, suppress(OSError):
             if _is_of(copy, port):
                 copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.UNSENT_BYTES_MAX)
+                copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread_seconds * 1000)
 
 
 def _break_off_idle(port: int, late: Container[Peer], busy: Container[Peer]) -> None:
