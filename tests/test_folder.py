@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from auditplane import limits, log
+from auditplane import checking, limits, log
 from auditplane.access import Access
 from auditplane.access.key import Role
 from auditplane.errors import (
@@ -158,6 +158,80 @@ def test_nothing_is_recorded_in_a_log_that_was_moved_away(folder: DataFolder, is
         moved.rename(path)
         record(store, [spec(1)])
         assert store.size() == 2
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_nothing_is_recorded_beside_a_log_that_others_do_not_see(
+    folder: DataFolder, end: str, is_there: bool
+) -> None:
+    """Who opens it then makes another one: what either wrote would be written over by the other."""
+    path = folder.path / "accounts" / "a.db"
+    beside = path.with_name(path.name + end)
+    with folder.account("a") as store:
+        record(store, [spec(0)])
+        moved = beside.rename(folder.path / "moved")
+        if is_there:
+            beside.write_bytes(moved.read_bytes())
+        for _ in range(2):
+            with pytest.raises(StoreError, match="was moved away or replaced"):
+                record(store, [spec(1)])
+            with pytest.raises(StoreError, match="was moved away or replaced"):
+                sealing.seal(store)
+            with pytest.raises(StoreError, match="was moved away or replaced"), store.long_view():
+                pass
+        moved.rename(beside)
+        record(store, [spec(1)])
+        assert store.size() == 2
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from auditplane.store.sqlite.account import AccountStore
+from engine_model import record, spec
+store = AccountStore(Path(sys.argv[1]))
+record(store, [spec(1)])
+store.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_what_was_recorded_before_others_saw_another_log_is_there(folder: DataFolder, end: str) -> None:
+    """Whoever is stopped last, with another process that began meanwhile."""
+    path = folder.path / "accounts" / "default.db"
+    with folder.account("default") as store:
+        record(store, [spec(0)])
+        path.with_name(path.name + end).unlink()
+        other = subprocess.run(
+            [sys.executable, "-c", OTHER, path], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True, check=False,
+        )  # fmt: skip
+        with pytest.raises(StoreError, match="was moved away or replaced"):
+            record(store, [spec(2)])
+    folder.close()
+    assert (other.returncode == 0) == (end == "-shm"), other.stderr.decode()
+    with opened(path) as store:
+        assert store.size() == (1 if other.returncode else 2)
+        assert not checking.check(store, deep=True).problems
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_log_may_lie_behind_the_link_of_a_folder_alone(
+    folder: DataFolder, is_folder: bool, tmp_path: Path
+) -> None:
+    """Beside a link of its own its write-ahead log would not be found."""
+    with folder.account("a", may_begin=True) as store:
+        record(store, [spec(0)])
+    folder.close()
+    linked = folder.path / ("accounts" if is_folder else "accounts/a.db")
+    linked.symlink_to(linked.rename(tmp_path / "elsewhere"))
+    again = DataFolder(folder.path)
+    outcome = contextlib.nullcontext() if is_folder else pytest.raises(StoreError, match="is a symbolic link")
+    with outcome, again.account("a") as store:
+        record(store, [spec(1)])
+        assert store.size() == 2
+    again.close()
 
 
 def test_no_key_is_made_in_a_database_that_was_moved_away(folder: DataFolder) -> None:

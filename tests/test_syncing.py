@@ -43,6 +43,7 @@ FIRST_START_SYNCS = 2
 EVERY = """
 import os, sys
 sys.path[:0] = {path!r}
+from contextlib import closing
 from pathlib import Path
 from auditplane import backup, log, rotation, signing
 from auditplane.access import Access
@@ -73,6 +74,9 @@ while sealing.seal(store):  # which nothing syncs
 tell("ready")
 """
 )
+KILLED = """
+os._exit(0)
+"""
 TRIED = """
 try:
     record(store, [spec(99, id="01KJ9PWE001W00AAAAAAAAAAAA")])
@@ -327,6 +331,63 @@ def test_it_would_be_lost_without_care(name: str, tmp_path: Path) -> None:
     assert not all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
 
 
+# Another worker, as another store: it is killed while its sync fails, the others are not.
+KILLED_BESIDE = """
+class Killed(BaseException):
+    pass
+fdatasync = os.fdatasync
+def dying(descriptor):
+    failed = False
+    try:
+        fdatasync(descriptor)
+    except OSError:
+        failed = True
+    if failed:  # not behind the error, as nobody hears of it
+        raise Killed
+os.fdatasync = dying
+try:
+    AccountStore(root / "default.db").checkpoint(whole=False)
+except Killed:
+    tell("killed", marks=list(store._syncs._shared[:4]))
+os.fdatasync = fdatasync
+"""
+SYNCED_SINCE = """
+store._syncs.sync_early()
+"""
+UPKEPT_SINCE = """
+store._syncs.sync_before_copying()
+"""
+
+
+@pytest.mark.parametrize("since", [KILLED, SYNCED_SINCE + KILLED, UPKEPT_SINCE + KILLED, UPKEPT_SINCE])
+def test_what_upkeep_failed_to_sync_when_it_was_killed_is_written_again(since: str, tmp_path: Path) -> None:
+    """By the upkeep of another process, or by the next start, whatever was synced in between."""
+    programs = [SEALED + KILLED_BESIDE + since + RECORDED, STORE + RECORDED]
+    ops = history(tmp_path, Case(programs))
+    (marks,) = [members["marks"] for what, members in told(ops) if what == "killed"]
+    assert marks == [0, 0, 1, 0]
+    assert all(is_whole(left / "default.db") for left in cut(tmp_path, ops))
+
+
+LOOKED_AT = """
+with closing(AccountStore(root / "default.db", readonly=True)) as look:
+    assert look.size() == 60
+tell("looked")
+"""
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_who_only_looks_syncs_nothing(is_alone: bool, tmp_path: Path) -> None:
+    """He would be told that the disk failed, and nobody who records would hear of it."""
+    if is_alone:
+        assert _ran(tmp_path, SEALED + KILLED, "")[0] == 0
+    _, output = _ran(tmp_path, (LOOKED_AT if is_alone else SEALED + LOOKED_AT) + KILLED, "")
+    ops = list(trace.read(output, tmp_path / "root"))
+    assert told(ops)[-1][0] == "looked"
+    *before, looked = [at for at, op in enumerate(ops) if isinstance(op, Told)]
+    assert not [op for op in ops[before[-1] if before else 0 : looked] if isinstance(op, Synced)]
+
+
 PARTLY_COPIED = (
     """
 def copy(whole):
@@ -395,9 +456,6 @@ def meanwhile(self):
 Syncs.sync_early = meanwhile
 store.checkpoint(whole=False)
 tell("closed")
-os._exit(0)
-"""
-KILLED = """
 os._exit(0)
 """
 OPENED_HALF = """

@@ -31,7 +31,9 @@ def test_no_power_cut_loses_anything(seed: int) -> None:
 
 def test_no_failing_disk_loses_anything() -> None:
     """The session comes to its end by itself, and what was acknowledged holds."""
-    for result in faults.tried(faults.faults(3, FAULTS), processes=1):
+    chosen = faults.faults(3, FAULTS, program=SHORT)
+    assert len(chosen) == FAULTS
+    for result in faults.tried(chosen, processes=1, program=SHORT):
         assert not result.problem, f"{result.fault}: {result.problem}"
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Final
@@ -51,15 +52,17 @@ class Result:
     problem: str = ""
 
 
-def faults(seed: int, count: int, only: Collection[str] = CALLS) -> list[Fault]:
+def faults(
+    seed: int, count: int, only: Collection[str] = CALLS, *, program: Sequence[str] = session.PROGRAM
+) -> list[Fault]:
     """So many faults of a session, of `only` some calls: of each kind each in turn, once and for a while.
 
     The kinds take turns, as long as there are more of them, so the rare ones are tried wholly.
     """
     chosen = random.Random(seed)
-    with session.watched(seed):
+    with session.watched(seed, program=program):
         pass  # the first one may compile what it imports, by calls that do not come again
-    with session.watched(seed) as (root, output, _):
+    with session.watched(seed, program=program) as (root, output, _):
         places = trace.calls_below(output, root)
     kinds = [
         [
@@ -77,15 +80,17 @@ def faults(seed: int, count: int, only: Collection[str] = CALLS) -> list[Fault]:
     return list(islice((fault for fault in in_turn if fault and fault.call in only), count))
 
 
-def tried(wanted: Sequence[Fault], processes: int = 2) -> Iterator[Result]:
+def tried(
+    wanted: Sequence[Fault], processes: int = 2, *, program: Sequence[str] = session.PROGRAM
+) -> Iterator[Result]:
     """Tries faults, each in a session of its own."""
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(_try, wanted)
+        yield from pool.map(partial(_try, program), wanted)
 
 
-def _try(fault: Fault) -> Result:
+def _try(program: Sequence[str], fault: Fault) -> Result:
     small.shrink(setattr, **session.SIZES)
-    with session.watched(fault.seed, inject=str(fault)) as (root, output, code):
+    with session.watched(fault.seed, inject=str(fault), program=program) as (root, output, code):
         told, steps_failed = promises.Promises(), 0
         try:
             ops = list(trace.read(output, root, contents=False))

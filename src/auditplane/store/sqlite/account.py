@@ -119,8 +119,10 @@ class AccountStore:
             self._idle.pop().close()
         self._keeper.close()
         with self._alone():
-            # The last one of all copies the write-ahead log into the database.
-            self._writer.close(copying=self._syncs.is_synced() and self._syncs.may_copy)
+            # The last one of all copies the write-ahead log into the database. One that is readonly must not
+            # even sync it: nobody would hear from it that the disk failed.
+            copying = not self._readonly and self._syncs.is_synced() and self._syncs.may_copy
+            self._writer.close(copying=copying)
         self._shared.close()
         os.close(self._lock_file)
 
@@ -166,6 +168,7 @@ class AccountStore:
     def maintenance(self) -> Iterator[apsw.Connection]:
         """A write transaction for work that need not survive a crash: only its order is kept."""
         with self._kept() as keeper, self._alone():
+            self._writer.check_file()  # once more, as somebody else was waited for
             self._syncs.make_sure()
             with begun(keeper, "BEGIN IMMEDIATE"):
                 yield keeper
@@ -228,7 +231,7 @@ class AccountStore:
             if not is_alone:
                 time.sleep(EMPTY_WAIT_MS / 1_000)
                 return False
-            self._syncs.sync_early()
+            self._syncs.sync_before_copying()
             with self._alone():
                 self._make_ready_to_copy(keeper)
                 if not self._emptied(keeper):
@@ -260,7 +263,7 @@ class AccountStore:
         with self._kept() as keeper, self._copying_alone() as is_alone:
             if not is_alone:
                 return
-            self._syncs.sync_early()
+            self._syncs.sync_before_copying()
             with self._alone():
                 self._make_ready_to_copy(keeper)
                 if whole:

@@ -49,9 +49,16 @@ def connect(path: Path, *, durable: bool, readonly: bool = False) -> apsw.Connec
     changes nothing, and makes no files where nobody else has the database open. None copies the log into the
     database by itself, neither after a commit nor when it is closed: SQLite tells nobody when the disk fails
     in that.
+
+    Raises StoreError for a symbolic link: SQLite would keep the log beside the file that it leads to.
     """
     _check_pages()
     with translated(path.parent):
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a symbolic link, beside which its write-ahead log would not be found. Put the "
+                "file itself there, or make the whole folder a link or a mount."
+            )
         if readonly:
             connection = _open_readonly(path)
         else:
@@ -146,7 +153,8 @@ class Connected:
 
     SQLite keeps a file open for reading only when it can't be opened for writing at that moment, and all
     writing would fail for good. Where the file was moved away or replaced it is of no use either: what is
-    written would be gone with the process.
+    written would be gone with the process. So it is with its write-ahead log, and with the index of that: who
+    opens the database then makes another, and both write to the same places.
     """
 
     def __init__(self, path: Path, *, durable: bool, readonly: bool = False) -> None:
@@ -154,6 +162,9 @@ class Connected:
         self._connection: apsw.Connection | None = None
         self._path = path
         self._file: tuple[int, int] | None = None
+        self._log, self._index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+        # Of the connection: once nobody has the database open they are removed, and others are made.
+        self._beside: dict[Path, tuple[int, int] | None] = {}
 
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
@@ -161,6 +172,7 @@ class Connected:
         self.check_file()
         if self._connection is None:
             self._connection = self._open()
+            self._beside = {path: _file_at(path) for path in (self._log, self._index)}
         if self._file is None:
             self._file = _file_at(self._path)
         try:
@@ -170,33 +182,34 @@ class Connected:
             raise
 
     def check_file(self) -> None:
-        """Raises StoreError when the file is not the one that was opened first."""
-        if self._file is None:
-            return
-        with suppress(FileNotFoundError):
-            if _file_at(self._path) == self._file:
-                return
-        raise StoreError(
-            f"{self._path} was moved away or replaced while it was in use. Put the file back, or stop the "
-            "server and start it again."
-        )
+        """Raises StoreError when the file is not the one that was opened first, or one beside it is not."""
+        for path, file in [(self._path, self._file), *self._beside.items()]:
+            if file is not None and _file_at(path) != file:
+                raise StoreError(
+                    f"{path} was moved away or replaced while it was in use. Put the file back, or stop the "
+                    "server and start it again."
+                )
 
     def close(self, *, copying: bool = False) -> None:
         """Closes it; who uses it next gets a new one.
 
-        The last of all that are closed may copy the log into the database, once the disk surely has it.
+        The last of all that are closed may copy the log into the database, once the disk surely has it; not
+        where others made another index of it, which may tell of more than this one.
         """
         connection, self._connection = self._connection, None
+        beside, self._beside = self._beside, {}
         if connection is not None:
-            if copying:
+            if copying and _file_at(self._index) in (beside.get(self._index), None):
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             connection.close()
 
 
-def _file_at(path: Path) -> tuple[int, int]:
-    """Which file it is, whatever it is called."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever it is called; None when there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _open_readonly(path: Path) -> apsw.Connection:

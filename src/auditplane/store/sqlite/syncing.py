@@ -6,7 +6,7 @@ a database first takes all that stands in its log for committed, also what a kil
 yet. So the log is written once more before anything is recorded, taken for done, or copied from the log into
 the database. All processes know that it has to be, those of the next start too, by bytes of a file beside the
 database: one is set as long as a commit is under way, one since the disk failed, and one as long as upkeep
-syncs, which tells those who open it only whether that was broken off.
+syncs, which tells those who open it, and the next upkeep, only whether that was broken off.
 
 The database is synced when all of the log is copied into it. Where that fails, what earlier copies of a part
 brought there may be lost, too, and SQLite copies only the rest again. A further byte, set as long as a copy
@@ -112,10 +112,18 @@ class Syncs:
 
     def sync_early(self) -> None:
         """Syncs the log, whoever writes to it, so that less is left to be done later; raises OSError."""
+        was_set = self._shared[self._at + _SYNCING]  # by one who may have been killed since
         self._set(_SYNCING, 1)
         with self.noting(), suppress(FileNotFoundError), _opened(self._wal) as descriptor:
             os.fdatasync(descriptor)
-        self._set(_SYNCING, 0)
+        self._set(_SYNCING, was_set)
+
+    def sync_before_copying(self) -> None:
+        """The same for upkeep, in one process at a time: one that a kill broke off may have failed."""
+        if self._is_set(_SYNCING):
+            self._set(_FAILED, 1)
+            self._set(_SYNCING, 0)
+        self.sync_early()
 
     def copy(self, connection: apsw.Connection, mode: int) -> None:
         """Copies the log into the database as far as others let it, unless a copy is to be made again.

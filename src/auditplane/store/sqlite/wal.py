@@ -77,7 +77,7 @@ def is_whole(database: Path) -> bool:
         frames, _ = _frames(connection)
     with suppress(FileNotFoundError), database.with_name(database.name + "-wal").open("rb") as file:
         return _has(file, frames)
-    return True
+    return not frames
 
 
 def copy_again(database: Path, connection: apsw.Connection) -> None:
