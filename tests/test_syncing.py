@@ -25,7 +25,7 @@ from auditplane import backup, checking, log
 from auditplane.access import Access, stored
 from auditplane.access.key import Role
 from auditplane.errors import AuditplaneError, Conflict, NotAuthenticated, StoreError
-from auditplane.store.sqlite.account import sync_failed
+from auditplane.store.sqlite.account import AccountStore, sync_failed
 from auditplane.store.sqlite.database import translated
 from auditplane.store.sqlite.syncing import SYNC_BYTES, Syncs
 from engine_model import opened, record, spec
@@ -267,7 +267,12 @@ def cut(path: Path, ops: Sequence[Op], cuts: int = CUTS) -> Iterator[Path]:
 
 def is_sound(path: Path) -> bool:
     """Whether a log opens and verifies."""
-    with pytest.MonkeyPatch.context() as patch, opened(path) as store:
+    with opened(path) as store:
+        return _verifies(store)
+
+
+def _verifies(store: AccountStore) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
         small.shrink(patch.setattr, **session.SIZES)
         return not checking.check(store, deep=True).problems
 
@@ -275,8 +280,7 @@ def is_sound(path: Path) -> bool:
 def is_whole(path: Path) -> bool:
     """Whether a log has the event, and verifies."""
     with opened(path) as store:
-        has_it = store.get(EVENT_ID) is not None
-    return has_it and is_sound(path)
+        return store.get(EVENT_ID) is not None and _verifies(store)
 
 
 # The logs of accounts.
