@@ -440,6 +440,20 @@ def test_what_a_partial_copy_brought_would_be_lost_without_care(tmp_path: Path) 
     assert not all(is_whole(left) for left in after_partial_copies(tmp_path, careless))
 
 
+def test_a_log_that_cannot_be_read_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes it is told so, and not by an error of SQLite."""
+
+    def unreadable(_: Path) -> bool:
+        raise apsw.IOError("a read fails")
+
+    monkeypatch.setattr("auditplane.store.sqlite.syncing.is_whole", unreadable)
+    shared = mmap.mmap(-1, SYNC_BYTES)
+    shared[1] = 1  # a sync failed a moment ago
+    syncs = Syncs(tmp_path / "x.db", shared, 0)
+    assert not syncs.is_synced()
+    assert syncs.failed
+
+
 def test_who_was_interrupted_in_a_commit_leaves_its_mark(tmp_path: Path) -> None:
     """He may not have heard that the disk failed."""
     syncs = Syncs(tmp_path / "x.db", mmap.mmap(-1, SYNC_BYTES), 0)

@@ -106,7 +106,7 @@ class Syncs:
         """Whether all of the log is on the disk now, while nobody else writes."""
         try:
             self.sync()
-        except (OSError, StoreError):
+        except (apsw.Error, OSError, StoreError):
             return False
         return True
 
