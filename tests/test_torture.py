@@ -18,7 +18,7 @@ FLIPS = 60
 # As long sessions as those of `make torture` would take a third of the time of all tests.
 SHORT = ["-c", "from torture import session\nsession.ROUNDS = (2, 4)\nsession.main()"]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)  # on a busy machine
 
 
 @pytest.mark.parametrize("seed", [1, 2])
