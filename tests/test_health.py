@@ -207,6 +207,21 @@ def change(database: str, statement: str) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_a_log_that_was_moved_away_is_trouble(path: Path, end: str) -> None:
+    """Long after somebody could not record to it, as long as it is not back."""
+    (path / "accounts" / "other.db").unlink()
+    served = Served(path)
+    assert not isinstance(served.record("default"), Exception)
+    assert served.trouble() == ""
+    file = path / "accounts" / f"default.db{end}"
+    moved = file.rename(path / "elsewhere")
+    assert served.trouble() == health.NO_ACCOUNT
+    moved.rename(file)
+    assert served.trouble() == ""
+    served.close()
+
+
 def test_what_a_caller_got_wrong_is_no_trouble(served: Served) -> None:
     """A conflict and a date of the future are refused, and the log is as sound as before."""
     one = event(id="01JQ0000000000000000000000")

@@ -116,6 +116,7 @@ class Health:
             try:
                 self._recorder.check(name)
                 with self._folder.account(name) as store:
+                    store.check_files()
                     store.size()
             except Exception as error:  # noqa: BLE001 - another account may do
                 failure = error

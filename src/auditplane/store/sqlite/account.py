@@ -319,6 +319,10 @@ class AccountStore:
                 f"The event {event_id} has expired, if there was one: events are kept for a time only."
             )
 
+    def check_files(self) -> None:
+        """Raises StoreError when its files were moved away or replaced: nothing would be recorded."""
+        self._writer.check_file()
+
     def size(self) -> int:
         """The next index."""
         with self.snapshot() as connection:
