@@ -281,7 +281,7 @@ class Access:
         """The keys of an account, or of all, oldest first."""
         # By a connection of its own: whoever is let in would wait for a long list.
         with translated(self._path.parent):
-            self._changes.check_file()
+            self._changes.check_files()
             with closing(connect(self._path, durable=False)) as connection:
                 if account is None:
                     return [key_of(row) for row in fetch(connection, QUERIES["keys"])]

@@ -168,7 +168,7 @@ class AccountStore:
     def maintenance(self) -> Iterator[apsw.Connection]:
         """A write transaction for work that need not survive a crash: only its order is kept."""
         with self._kept() as keeper, self._alone():
-            self._writer.check_file()  # once more, as somebody else was waited for
+            self._writer.check_files()  # once more, as somebody else was waited for
             self._syncs.make_sure()
             with begun(keeper, "BEGIN IMMEDIATE"):
                 yield keeper
@@ -177,7 +177,7 @@ class AccountStore:
     def _kept(self) -> Iterator[apsw.Connection]:
         """The connection for upkeep."""
         with translated(self.path.parent), self._keeper_mutex, self._syncs.noting():
-            self._writer.check_file()
+            self._writer.check_files()
             with self._keeper.use() as connection:
                 yield connection
 
@@ -201,7 +201,7 @@ class AccountStore:
             self._idle.append(connection)
 
     def _connect_reader(self) -> apsw.Connection:
-        self._writer.check_file()
+        self._writer.check_files()
         return connect(self.path, durable=False, readonly=self._readonly)
 
     @contextmanager
@@ -321,7 +321,7 @@ class AccountStore:
 
     def check_files(self) -> None:
         """Raises StoreError when its files were moved away or replaced: nothing would be recorded."""
-        self._writer.check_file()
+        self._writer.check_files()
 
     def size(self) -> int:
         """The next index."""

@@ -169,7 +169,7 @@ class Connected:
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
         """The connection, which nobody else uses meanwhile; raises StoreError when the file is another."""
-        self.check_file()
+        self.check_files()
         if self._connection is None:
             self._connection = self._open()
             self._beside = {path: _file_at(path) for path in (self._log, self._index)}
@@ -181,7 +181,7 @@ class Connected:
             self.close()
             raise
 
-    def check_file(self) -> None:
+    def check_files(self) -> None:
         """Raises StoreError when the file is not the one that was opened first, or one beside it is not."""
         for path, file in [(self._path, self._file), *self._beside.items()]:
             if file is not None and _file_at(path) != file:
