@@ -555,6 +555,8 @@ def test_the_lag_of_checkpoints_is_that_of_the_oldest_event_that_none_covers(tmp
         assert admin.get(path).status_code == admin.get(path).status_code == 200
         eventually(lambda: metric(server, "auditplane_accounts") == 3)
         eventually(lambda: lag_days(server) == 0)
+        time.sleep(1)
+        assert lag_days(server) == 0
     record_old(data, "dropped", 3, events(1))
     record_old(data, "dropped", 2, events(1))
     for _ in range(2):

@@ -356,16 +356,8 @@ def pages() -> Iterator[str]:
         ("/quiet", "setTimeout(() => { throw new Error('thrown') })", "page error: Error: thrown"),
         ("/quiet", "Promise.reject(new Error('refused'))", "page error: Error: refused"),
         ("/quiet", "fetch('/none').catch(() => 0)", "answer 500"),
-        (
-            "/quiet",
-            "fetch('http://127.0.0.1:9/').catch(() => 0)",
-            "connect-src refuses http://127.0.0.1:9/",
-        ),
-        (
-            "/lax",
-            "fetch('http://127.0.0.1:9/').catch(() => 0)",
-            "foreign request: http://127.0.0.1:9/",
-        ),
+        ("/quiet", "fetch('http://127.0.0.1:9/').catch(() => 0)", "connect-src refuses http://127.0.0.1:9/"),
+        ("/lax", "fetch('http://127.0.0.1:9/').catch(() => 0)", "foreign request: http://127.0.0.1:9/"),
         ("/lax", "new WebSocket('ws://127.0.0.1:9/')", "foreign request: ws://127.0.0.1:9/"),
         ("/lax", "location = 'http://example.com/'", "foreign request: http://example.com/"),
         ("/lax", "open('http://example.com/')", "foreign request: http://example.com/"),

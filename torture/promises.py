@@ -195,10 +195,12 @@ class _Examination:
         for name, promised in self._promises.logs.items():
             with self._folder.account(name, may_begin=not promised.recorded) as store:
                 _check_events(store, promised)
-                _check_log(store, promised, [signing.verifier_for(each, name) for each in verifiers])
+                keys = [signing.verifier_for(each, name) for each in verifiers]
                 if go_on:
+                    _check_log(store, promised, keys, deep=True)
                     _go_on(name, store)
                     log.checkpoint(store, key.for_account(name), log.clock)
+                _check_log(store, promised, keys, deep=not go_on)
 
     def _check_keys(self) -> None:
         for secret, key_id in self._promises.keys.items():
@@ -258,10 +260,10 @@ def _listed(store: AccountStore) -> Iterator[Given]:
         query = None if cursor is None else Query(cursor=cursor)
 
 
-def _check_log(store: AccountStore, promised: Log, keys: list[VerifierKey]) -> None:
+def _check_log(store: AccountStore, promised: Log, keys: list[VerifierKey], *, deep: bool) -> None:
     """Verifies it, and that it goes on from every checkpoint that somebody was given."""
     earlier = {f"checkpoint {at}": _parsed(note) for at, note in enumerate(promised.checkpoints)}
-    findings = checking.check(store, deep=True, keys=keys, earlier=earlier)
+    findings = checking.check(store, deep=deep, keys=keys, earlier=earlier)
     if findings.problems:
         raise Broken(f"{store.path.stem} does not verify: {findings.problems}")
 
